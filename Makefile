@@ -1,0 +1,33 @@
+# The environment of every target is .venv (plain pip, pinned by constraints.txt).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+.DEFAULT_GOAL := test
+
+$(BIN)/refeval: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $(BIN)/refeval
+
+$(VENV)/.dev: $(BIN)/refeval
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.dev
+
+demo: $(BIN)/refeval  ## render, score and report the built-in suite
+	$(BIN)/refeval run --model copy-paste --suite sprites --out runs/demo
+
+test: $(VENV)/.dev  ## every test
+	$(BIN)/python -m pytest -n 2 --benchmark-disable
+
+lint: $(VENV)/.dev  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict -p refeval
+
+bench: $(VENV)/.dev  ## our procedure against the official one, interleaved
+	$(BIN)/python -m pytest benchmarks -p no:xdist -s
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,42 @@
+"""Which metrics a case takes part in, by the rules of a protocol: decided by the suite, never by what happened.
+
+Source: OpenS2V-Nexus eval/get_facesim.py and eval/get_nexusscore.py at 210eb08 for ``official_applies``.
+"""
+
+from __future__ import annotations
+
+from refeval.cases import Case, Category, ReferenceKind
+
+_OFFICIAL_FACE_CATEGORIES = frozenset(
+    {Category.SINGLEFACE, Category.SINGLEHUMAN, Category.FACEOBJ, Category.HUMANOBJ}
+)
+_FACE_CATEGORIES = _OFFICIAL_FACE_CATEGORIES | {Category.MULTIFACE, Category.MULTIHUMAN}
+
+
+def nexus_prompts(case: Case) -> list[tuple[str, str]]:
+    """(image path, label) of the references that NexusScore looks for.
+
+    Face cases skip their people; human cases call every reference ``human``; backgrounds stay.
+    """
+    prompts = []
+    for reference in case.references:
+        if "face" in case.id and reference.label in {"Man", "Woman"}:
+            continue
+        prompts.append((reference.path, "human" if "human" in case.id else reference.label))
+    return prompts
+
+
+def official_applies(metric_id: str, case: Case) -> bool:
+    """Whether the official scripts can give this case a score."""
+    if metric_id == "facesim":
+        return case.category in _OFFICIAL_FACE_CATEGORIES
+    if metric_id == "nexus":
+        return bool(nexus_prompts(case))
+    return True
+
+
+def strict_applies(metric_id: str, case: Case) -> bool:
+    """Whether the ``strict`` protocol counts this case: FaceSim takes multi-person cases too."""
+    if metric_id == "facesim":
+        return case.category in _FACE_CATEGORIES and bool(case.of_kind(ReferenceKind.PERSON))
+    return official_applies(metric_id, case)

@@ -1,0 +1,113 @@
+"""Files of a run folder: whole or absent, never partial, and each carries the sha256 of its own content."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from refeval.errors import CorruptFile, DiskFull
+from refeval.faults import fault_point
+from refeval.signals import no_interruption
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that no reader ever sees a part of it.
+
+    A temporary file in the same folder is written, flushed, synced and moved over the target; then the
+    folder is synced. Temporary names start with a dot and end in ``.tmp``; readers and checks pass them over.
+
+    Args:
+        path: the target; its folder is made.
+        write: gets the open binary file.
+
+    Raises:
+        DiskFull: no space, no quota, or the file-size limit is reached. Nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        fault_point("before-replace")
+        with no_interruption():
+            temporary.replace(path)
+            _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise DiskFull(
+                f"no space to write {path.name}",
+                details=(("folder", str(path.parent)), ("free", f"{_free_bytes(path.parent):,} bytes")),
+                cure="free space or raise the quota, then run the same command again: nothing recorded is lost",
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    fault_point("after-replace")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """:func:`write_file` for content that is already in memory."""
+    write_file(path, lambda file: file.write(content))
+
+
+def write_document(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with its digest: sorted keys, UTF-8, no NaN, the same bytes for the same content.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+        DiskFull: as :func:`write_file`.
+    """
+    write_bytes(path, encode({**content, "digest": _digest(content)}))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_document` wrote, without the digest.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFile: not JSON, not an object, or the digest does not match.
+    """
+    cure = "run the same command again: the file is made anew"
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CorruptFile(f"{path}: cut short or not JSON", cure=cure) from error
+    if not isinstance(content, dict) or content.pop("digest", None) != _digest(content):
+        raise CorruptFile(f"{path}: the content does not match its sha256", cure=cure)
+    return content
+
+
+def encode(content: Mapping[str, Any]) -> bytes:
+    """The one way JSON is written to a run folder."""
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(encode(content)).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems refuse fsync on a folder; the rename is all they offer.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free_bytes(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
