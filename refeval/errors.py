@@ -29,7 +29,9 @@ class RefevalError(Exception):
 
     exit_code = ExitCode.USAGE
 
-    def __init__(self, what: str, *, details: tuple[tuple[str, str], ...] = (), cure: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, details: tuple[tuple[str, str], ...] = (), cure: str | None = None
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.details = details
@@ -51,6 +53,10 @@ class MissingPrerequisite(RefevalError):
 
 class UnusableClip(RefevalError):
     """A clip that cannot be scored; ``what`` becomes the reason of a ``failed`` record."""
+
+
+class MissingClip(RefevalError):
+    """There is nothing to make a clip from; ``what`` becomes the reason of a ``missing`` record."""
 
 
 class CorruptFile(RefevalError):

@@ -1,0 +1,76 @@
+"""What a metric is: frames of a clip in, a number out. One file per metric; the whole API fits on this screen.
+
+A metric of another package is found through the entry-point group ``refeval.metrics`` (docs/plugins.md).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from refeval.cases import Case
+from refeval.clips import AllFrames, Clip, FrameRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The score of one clip.
+
+    Attributes:
+        value: what the official script gives, in its own unit.
+        strict_value: what the ``strict`` protocol reads; the same number where the protocols agree.
+        frames_used: how many frames the value rests on.
+        details: further numbers and texts for the reports (JSON types).
+    """
+
+    value: float
+    strict_value: float
+    frames_used: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Metric(ABC):
+    """Base class of every metric.
+
+    Attributes:
+        id: snake_case id, as on the command line.
+        label: name in reports.
+        version: raised whenever the same clip may get another number; part of the task key.
+        range: lowest and highest value that counts in a total.
+        higher_is_better: direction.
+        frames: the frames that it looks at.
+        libraries: distributions whose version may move the number; part of the task key.
+    """
+
+    id: ClassVar[str]
+    label: ClassVar[str]
+    version: ClassVar[str]
+    range: ClassVar[tuple[float, float]]
+    higher_is_better: ClassVar[bool] = True
+    frames: ClassVar[FrameRule] = AllFrames()
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """What is measured and how (JSON types); hashed into the task key."""
+        return {}
+
+    def weights(self) -> dict[str, str]:
+        """sha256 of every weights file, by name."""
+        return {}
+
+    def prepare(self) -> None:
+        """Load what scoring needs, once per process.
+
+        Raises:
+            MissingPrerequisite: weights or packages are missing; the cure is the command that gets them.
+        """
+
+    @abstractmethod
+    def score(self, case: Case, clip: Clip) -> Score:
+        """Score one clip.
+
+        Raises:
+            UnusableClip: this clip cannot be scored; the reason is recorded.
+        """
