@@ -1,5 +1,281 @@
-"""Command line."""
+"""Command line: wiring only. What a command does stands in the package; what it prints stands in ``views``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from refeval import __version__, views
+from refeval.errors import ExitCode, RefevalError
+from refeval.signals import Stopped, stop_in_order
+
+app = typer.Typer(
+    name="refeval",
+    help="The evaluation harness for reference-to-video generation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 a defect of refeval, 2 wrong input or something to install first, 3 done but "
+    "cases are missing or failed, 4 damaged files, 5 disk full, 130 and 143 stopped by a signal.",
+)
+fetch_app = typer.Typer(help="Download what runs need; the only command that opens a connection.", no_args_is_help=True)
+app.add_typer(fetch_app, name="fetch")
+
+ModelOption = Annotated[str, typer.Option("--model", help="A name of `refeval models`, e.g. videos:FOLDER.")]
+SuiteOption = Annotated[str, typer.Option("--suite", help="A suite by name, or a JSON file of the same schema.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder with the suite's JSON files and Images/ (or REFEVAL_DATA)."),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/SUITE/MODEL-seedN.")]
+MetricsOption = Annotated[str | None, typer.Option("--metrics", help="Metric ids, separated by commas.")]
+CasesOption = Annotated[str | None, typer.Option("--cases", help="Only these case ids, separated by commas.")]
+CategoryOption = Annotated[str | None, typer.Option("--category", help="Only this category, e.g. singleface.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many cases, from the start.")]
+ShardOption = Annotated[str | None, typer.Option("--shard", help="i/n: every n-th case from the i-th.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the run.")]
+SizeOption = Annotated[str | None, typer.Option("--size", help="WIDTHxHEIGHT instead of the suite's.")]
+FramesOption = Annotated[int | None, typer.Option("--frames", help="Number of frames instead of the suite's.")]
+FpsOption = Annotated[str | None, typer.Option("--fps", help="Frames per second instead of the suite's.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the work.")]
+DecoderOption = Annotated[str, typer.Option("--decoder", help="pyav or decord; both give the same frames.")]
+LifelessOption = Annotated[
+    bool, typer.Option("--accept-lifeless", help="Score black and frozen clips, as the official scripts do.")
+]
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try again what is recorded as failed.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would run, how long, how much disk.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Open no connection.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option("--protocol", help="opens2v-v1.1 (default), opens2v-v1.0 or strict.")
+]
+DomainOption = Annotated[str | None, typer.Option("--domain", help="open, human or single; by default the run's.")]
+MissingOption = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="strict: count missing cases as the lowest value instead of refusing."),
+]
 
 
-def main() -> None:
-    """Entry point."""
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    del debug  # main() reads it: errors before this point obey it too
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    model: ModelOption,
+    suite: SuiteOption = "opens2v-open",
+    data: DataOption = None,
+    out: OutOption = None,
+    metrics: MetricsOption = None,
+    cases: CasesOption = None,
+    category: CategoryOption = None,
+    limit: LimitOption = None,
+    shard: ShardOption = None,
+    seed: SeedOption = 0,
+    size: SizeOption = None,
+    frames: FramesOption = None,
+    fps: FpsOption = None,
+    workers: WorkersOption = 1,
+    decoder: DecoderOption = "pyav",
+    accept_lifeless: LifelessOption = False,
+    retry_failed: RetryOption = False,
+    dry_run: DryRunOption = False,
+    offline: OfflineOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Render a suite with a model, score the clips, print the totals and write the report.
+
+    Run the same command again to go on after a stop: what is recorded is kept.
+    """
+    target = views.target(model, suite, data, seed, size, frames, fps, out)
+    selection = views.selection(cases, category, limit, shard)
+    manner = views.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
+    _leave(views.run(target, selection, manner, score=True, dry_run=dry_run, offline=offline, as_json=json))
+
+
+@app.command()
+def render(
+    model: ModelOption,
+    suite: SuiteOption = "opens2v-open",
+    data: DataOption = None,
+    out: OutOption = None,
+    cases: CasesOption = None,
+    category: CategoryOption = None,
+    limit: LimitOption = None,
+    shard: ShardOption = None,
+    seed: SeedOption = 0,
+    size: SizeOption = None,
+    frames: FramesOption = None,
+    fps: FpsOption = None,
+    workers: WorkersOption = 1,
+    retry_failed: RetryOption = False,
+    dry_run: DryRunOption = False,
+    offline: OfflineOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Render the clips of a suite without scoring them; `refeval score RUN` goes on from there."""
+    target = views.target(model, suite, data, seed, size, frames, fps, out)
+    selection = views.selection(cases, category, limit, shard)
+    manner = views.manner(None, workers, "pyav", False, retry_failed)
+    _leave(views.run(target, selection, manner, score=False, dry_run=dry_run, offline=offline, as_json=json))
+
+
+@app.command()
+def score(
+    run_folder: RunArgument,
+    data: DataOption = None,
+    metrics: MetricsOption = None,
+    cases: CasesOption = None,
+    category: CategoryOption = None,
+    limit: LimitOption = None,
+    shard: ShardOption = None,
+    workers: WorkersOption = 1,
+    decoder: DecoderOption = "pyav",
+    accept_lifeless: LifelessOption = False,
+    retry_failed: RetryOption = False,
+    offline: OfflineOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Score the clips of a run folder."""
+    selection = views.selection(cases, category, limit, shard)
+    manner = views.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
+    _leave(views.score(run_folder, selection, manner, data=data, offline=offline, as_json=json))
+
+
+@app.command()
+def total(
+    path: Annotated[Path, typer.Argument(help="A run folder, or a folder of the official scripts' JSON files.")],
+    domain: DomainOption = None,
+    protocol: ProtocolOption = None,
+    allow_missing: MissingOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Print the TotalScore and its metrics."""
+    _leave(views.total(path, domain=domain, protocol=protocol, allow_missing=allow_missing, as_json=json))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or more run folders.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; by default RUN/reports.")] = None,
+    data: DataOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write Markdown, CSV and a web page from run folders; needs neither weights nor a GPU."""
+    _leave(views.report(runs, out=out, data=data, as_json=json))
+
+
+@app.command()
+def check(run_folder: RunArgument, json: JsonOption = False) -> None:
+    """Verify every file of a run against its sha256 and say what is missing."""
+    _leave(views.check(run_folder, as_json=json))
+
+
+@app.command()
+def explain(
+    run_folder: RunArgument,
+    case: Annotated[str | None, typer.Argument(metavar="[CASE]", help="A case id.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show how a total came about, or what one case adds to it."""
+    _leave(views.explain(run_folder, case, as_json=json))
+
+
+@app.command()
+def export(
+    run_folder: RunArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; by default RUN/reports/official.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Model name of the submission file.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the official score files and the leaderboard submission file."""
+    _leave(views.export(run_folder, out=out, name=name, as_json=json))
+
+
+@fetch_app.command("suite")
+def fetch_suite(
+    name: Annotated[str, typer.Argument(help="A suite, e.g. opens2v-open.")],
+    data: Annotated[Path, typer.Option("--data", envvar="REFEVAL_DATA", help="Folder to fill.")],
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", help="Branch, tag or commit; by default the commit fetched before."),
+    ] = None,
+    offline: OfflineOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Download the data of a suite; run it again to go on after a stop. With --offline: verify what is there."""
+    _leave(views.fetch_suite(name, data, revision=revision, offline=offline, as_json=json))
+
+
+@app.command()
+def cases(
+    suite: SuiteOption = "sprites",
+    data: DataOption = None,
+    category: CategoryOption = None,
+    list_suites: Annotated[bool, typer.Option("--list", help="List the suites instead.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Open every reference image.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List the cases of a suite, or the suites, or verify all images."""
+    _leave(views.cases(suite, data=data, category=category, list_suites=list_suites, check=check, as_json=json))
+
+
+@app.command()
+def models(json: JsonOption = False) -> None:
+    """List the generators."""
+    _leave(views.models(as_json=json))
+
+
+@app.command()
+def metrics(json: JsonOption = False) -> None:
+    """List the metrics, and which of them can run."""
+    _leave(views.metrics(as_json=json))
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:
+    """Say what is installed, what is missing, and the command that mends it."""
+    _leave(views.doctor(as_json=json))
+
+
+def _leave(code: ExitCode) -> None:
+    raise typer.Exit(code)
+
+
+def main() -> NoReturn:
+    """Entry point: every error of a user ends in a message and an exit code, never in a traceback."""
+    debug = "--debug" in sys.argv
+    stop_in_order()
+    try:
+        app()
+    except Stopped as stop:
+        command = shlex.join(["refeval", *sys.argv[1:]])
+        views.say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
+        sys.exit(stop.exit_code)
+    except RefevalError as error:
+        if debug:
+            traceback.print_exc()
+        views.say_error(str(error))
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect is named as one
+        if debug:
+            traceback.print_exc()
+        views.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
+        sys.exit(ExitCode.BUG)
+    sys.exit(ExitCode.OK)
+
+
+if __name__ == "__main__":
+    main()

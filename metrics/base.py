@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from refeval.cases import Case
@@ -59,6 +60,11 @@ class Metric(ABC):
     def weights(self) -> dict[str, str]:
         """sha256 of every weights file, by name."""
         return {}
+
+    def inputs(self, case: Case) -> list[Path]:
+        """Files that are read besides the clip (references, say); their bytes are part of the task key."""
+        del case
+        return []
 
     def prepare(self) -> None:
         """Load what scoring needs, once per process.

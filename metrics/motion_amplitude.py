@@ -23,6 +23,7 @@ from refeval.clips import AllFrames, Clip, Frame
 from refeval.errors import UnusableClip
 from refeval.metrics.base import Metric, Score
 
+Grey = NDArray[np.uint8]
 _GRID_WIDTH = 16
 
 
@@ -87,9 +88,7 @@ def flow_fields(clip: Clip) -> list[FlowField]:
         UnusableClip: fewer than two frames, or the picture is lower than a 16th of its width.
     """
     if clip.height * _GRID_WIDTH < clip.width:
-        raise UnusableClip(
-            f"the picture is too flat for a grid of {_GRID_WIDTH} cells: {clip.width}x{clip.height}"
-        )
+        raise UnusableClip(f"the picture is too flat for a grid of {_GRID_WIDTH} cells: {clip.width}x{clip.height}")
     fields = list(_in_parallel(clip))
     if not fields:
         raise UnusableClip("the clip has fewer than 2 frames: there is no motion to measure")
@@ -102,31 +101,48 @@ def signed_mean(fields: list[FlowField]) -> np.float32:
     return mean
 
 
+def grey(frame: Frame) -> Grey:
+    """The brightness that the flow is measured on.
+
+    The official code takes RGB for BGR: the weights of red and blue are swapped, and that is the protocol.
+
+    Args:
+        frame: uint8 RGB, shape (H, W, 3).
+    """
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+
+
+def optical_flow(before: Grey, after: Grey) -> NDArray[np.float32]:
+    """Farneback flow with the official parameters, float32, shape (H, W, 2), (x, y) in pixels."""
+    flow = np.empty((*before.shape, 2), np.float32)
+    cv2.calcOpticalFlowFarneback(before, after, flow, 0.5, 3, 15, 3, 5, 1.2, 0)
+    return flow
+
+
 def _in_parallel(frames: Iterable[Frame]) -> Iterator[FlowField]:
-    workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
-    pool = ThreadPoolExecutor(workers or 1)
+    workers = _cores()
+    pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[FlowField]] = deque()
     try:
-        for before, after in pairwise(map(_grey, frames)):
+        for before, after in pairwise(map(grey, frames)):
             # Few pairs in flight: decoding goes on meanwhile, and memory stays at a few frames.
-            if len(waiting) > (workers or 1):
+            if len(waiting) == 2 * workers:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(_flow, before, after))
+            waiting.append(pool.submit(_field, before, after))
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _grey(frame: Frame) -> NDArray[np.uint8]:
-    # The official code takes RGB for BGR: the weights of red and blue are swapped, and that is the protocol.
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+def _cores() -> int:
+    count = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    return count or 1
 
 
-def _flow(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> FlowField:
+def _field(before: Grey, after: Grey) -> FlowField:
+    flow = optical_flow(before, after)
     height, width = before.shape
-    flow = np.empty((height, width, 2), np.float32)
-    cv2.calcOpticalFlowFarneback(before, after, flow, 0.5, 3, 15, 3, 5, 1.2, 0)
     size = (_GRID_WIDTH, int(height * _GRID_WIDTH / width))
     cells = cv2.resize(flow, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
     magnitude = float(cv2.mean(cv2.magnitude(flow[..., 0], flow[..., 1]))[0])

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from refeval.cases import Case, Category, ReferenceKind
 
-_OFFICIAL_FACE_CATEGORIES = frozenset(
-    {Category.SINGLEFACE, Category.SINGLEHUMAN, Category.FACEOBJ, Category.HUMANOBJ}
-)
+_OFFICIAL_FACE_CATEGORIES = frozenset({Category.SINGLEFACE, Category.SINGLEHUMAN, Category.FACEOBJ, Category.HUMANOBJ})
 _FACE_CATEGORIES = _OFFICIAL_FACE_CATEGORIES | {Category.MULTIFACE, Category.MULTIHUMAN}
 
 

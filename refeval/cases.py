@@ -171,9 +171,7 @@ def reference_kind(path: str, label: str) -> ReferenceKind:
     return ReferenceKind.OBJECT
 
 
-def parse_suite(
-    text: str, *, name: str, domain: Domain, clip: ClipSpec, source: str, root: Path | None
-) -> Suite:
+def parse_suite(text: str, *, name: str, domain: Domain, clip: ClipSpec, source: str, root: Path | None) -> Suite:
     """Read the JSON of a suite.
 
     Args:
@@ -292,7 +290,5 @@ def select_cases(suite: Suite, ids: Iterable[str]) -> list[Case]:
     wanted = set(ids)
     unknown = sorted(wanted - {case.id for case in suite.cases})
     if unknown:
-        raise BadInput(
-            f"unknown case '{unknown[0]}' in suite {suite.name}", cure=f"refeval cases --suite {suite.name}"
-        )
+        raise BadInput(f"unknown case '{unknown[0]}' in suite {suite.name}", cure=f"refeval cases --suite {suite.name}")
     return [case for case in suite.cases if case.id in wanted]

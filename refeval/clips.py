@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -29,6 +30,8 @@ Frame = NDArray[np.uint8]
 DECODERS = ("pyav", "decord")
 # Bytes must not depend on the machine: x264 gives other bytes for another number of threads.
 _ENCODER_THREADS = 2
+# A damaged header can announce any length; memory beyond this many frames is taken as they come.
+_BELIEVED_LENGTH = 1024
 
 
 class FrameRule(Protocol):
@@ -126,11 +129,14 @@ class Clip:
             UnusableClip: the clip cannot be decoded or is not healthy.
         """
         # One array of the announced length: a list that is stacked at the end would take the memory twice.
-        frames: Frame = np.empty((max(self._stream.announced, 1), self.height, self.width, 3), np.uint8)
+        announced = min(self._stream.announced, _BELIEVED_LENGTH)
+        frames: Frame = np.empty((0, self.height, self.width, 3), np.uint8)
         count = 0
         for frame in self:
             if count == len(frames):
-                frames = np.concatenate([frames, np.empty_like(frames)])
+                grown = np.empty((max(announced, 2 * count, 1), *frame.shape), np.uint8)
+                grown[:count] = frames
+                frames = grown
             frames[count] = frame
             count += 1
         return frames[:count]
@@ -140,7 +146,8 @@ class Clip:
         return self.frames[rule.indices(len(self))]
 
     def _watch(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        check = self._check if not self._watched else None
+        # Every pass has its own copy: a pass that was broken off must not count.
+        check = copy(self._check) if not self._watched else None
         for frame in frames:
             if check:
                 check.see(frame)
@@ -242,10 +249,12 @@ class _PyavStream:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with av.open(str(path)) as container:
+            with av.open(str(path), metadata_errors="replace") as container:
                 if not container.streams.video:
                     raise UnusableClip("no video stream in the file")
                 video = container.streams.video[0]
+                if not video.codec_context:
+                    raise UnusableClip("the video stream is of an unknown codec")
                 rate = video.average_rate or video.guessed_rate
                 if not rate or not video.width or not video.height:
                     raise UnusableClip("the video stream has no size or frame rate")
@@ -258,9 +267,10 @@ class _PyavStream:
     def decode(self) -> Iterator[Frame]:
         count = discarded = 0
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(str(self.path), metadata_errors="replace") as container:
                 video = container.streams.video[0]
-                video.thread_type = "AUTO"
+                # With threads in the decoder it depends on their number which damage is reported.
+                video.thread_type = "NONE"
                 for packet in container.demux(video):
                     # An edit list marks frames that are decoded but not shown; the header counts them.
                     discarded += packet.is_discard
@@ -272,8 +282,10 @@ class _PyavStream:
         except av.FFmpegError as error:
             raise UnusableClip(f"decoding stops after {count} frames: {_reason(error)}") from error
         expected = self.announced - discarded
-        if count < expected or not count:
-            raise UnusableClip(f"the file is cut short: {count} of {max(expected, 1)} frames can be decoded")
+        if not count:
+            raise UnusableClip("no frame can be decoded")
+        if count < expected:
+            raise UnusableClip(f"the file is cut short: {count} of {expected} frames can be decoded")
 
     def _picture(self, frame: av.VideoFrame) -> Frame:
         if (frame.width, frame.height) != (self.width, self.height):
@@ -291,17 +303,19 @@ class _DecordStream:
             self.announced = len(self.reader)
             self.height, self.width = self.reader[0].shape[:2]
         except (decord.DECORDError, RuntimeError) as error:
-            raise UnusableClip(f"not a readable video: {str(error).splitlines()[0]}") from error
+            # Its text has the time and the path in it, and a reason must be the same in every run.
+            raise UnusableClip("not a readable video for decord") from error
         self.error = decord.DECORDError
         self.fps = Fraction(self.reader.get_avg_fps()).limit_denominator(1001)
 
     def decode(self) -> Iterator[Frame]:
+        index = 0
         try:
             self.reader.seek(0)
             for index in range(self.announced):
                 yield self.reader[index].asnumpy()
         except self.error as error:
-            raise UnusableClip(f"decoding fails: {str(error).splitlines()[0]}") from error
+            raise UnusableClip(f"decoding stops after {index} frames") from error
 
 
 def _import_decord() -> Any:

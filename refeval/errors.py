@@ -29,9 +29,7 @@ class RefevalError(Exception):
 
     exit_code = ExitCode.USAGE
 
-    def __init__(
-        self, what: str, *, details: tuple[tuple[str, str], ...] = (), cure: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, details: tuple[tuple[str, str], ...] = (), cure: str | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.details = details

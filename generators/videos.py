@@ -1,0 +1,69 @@
+"""Videos: ready clips in a folder; how closed systems and published results enter a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from refeval.cases import Case, ClipSpec
+from refeval.errors import BadInput, MissingClip
+from refeval.generators.base import Generator, RenderJob
+
+_CURE = "--model videos:FOLDER, where FOLDER holds one <case id>.mp4 per case"
+
+
+class Videos(Generator):
+    """Clips named ``<case id>.mp4``; their bytes are kept as they are, at whatever size, length and rate.
+
+    Args:
+        folder: where the clips lie.
+        shown: the folder as the user gave it, for messages.
+    """
+
+    version = "1"
+
+    def __init__(self, folder: Path, *, shown: str | None = None) -> None:
+        self.folder = folder
+        self.shown = shown or str(folder)
+
+    @classmethod
+    def from_argument(cls, argument: str | None) -> Videos:
+        """Make it from ``videos:FOLDER``.
+
+        Raises:
+            BadInput: no folder is given, or it is not one.
+        """
+        if not argument:
+            raise BadInput("generator 'videos' needs a folder", cure=_CURE)
+        folder = Path(argument)
+        if not folder.is_dir():
+            problem = "is not a folder" if folder.exists() else "does not exist"
+            raise BadInput(f"generator 'videos': '{argument}' {problem}", cure=_CURE)
+        return cls(folder, shown=argument)
+
+    def settings(self) -> dict[str, Any]:
+        """The folder's name; the bytes of each clip are in its key as an input."""
+        return {"folder": self.folder.resolve().name}
+
+    def inputs(self, case: Case) -> list[Path]:
+        """The clip, where there is one."""
+        clip = self._clip(case)
+        return [clip] if clip.is_file() else []
+
+    def expected(self, wanted: ClipSpec) -> ClipSpec | None:  # noqa: ARG002
+        """Nothing: what somebody else rendered is scored as it is."""
+        return None
+
+    def render(self, job: RenderJob) -> Path:
+        """The path of the clip.
+
+        Raises:
+            MissingClip: the folder has none for this case.
+        """
+        clip = self._clip(job.case)
+        if not clip.is_file():
+            raise MissingClip(f"no clip {clip.name} in {self.shown}")
+        return clip
+
+    def _clip(self, case: Case) -> Path:
+        return self.folder / f"{case.id}.mp4"

@@ -1,0 +1,158 @@
+"""``refeval check``: every file of a run against its sha256, and what is missing, in plain words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from PIL import Image
+from pydantic import ValidationError
+
+from refeval.cases import Suite
+from refeval.documents import read_document
+from refeval.errors import CorruptFile, ExitCode, MissingPrerequisite
+from refeval.keys import file_sha256
+from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
+from refeval.runs import Run, superseded_files
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    CORRUPT = "corrupt"
+    INCOMPLETE = "incomplete"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that a check has found, as a sentence."""
+
+    severity: Severity
+    text: str
+
+
+def check_run(run: Run) -> list[Finding]:
+    """Verify a run folder.
+
+    Every JSON document is held against its own digest, every clip against the sha256 of its record, every score
+    against the clip that lies there; then it is counted what each case lacks.
+
+    Raises:
+        BadInput: not a run folder.
+        CorruptFile: the manifest or the suite is damaged, so nothing else can be judged.
+    """
+    suite = run.suite()
+    return [*_clips(run, suite), *_scores(run, suite), *_leftovers(run)]
+
+
+def exit_code(findings: list[Finding]) -> ExitCode:
+    """CORRUPT before INCOMPLETE before OK."""
+    severities = {finding.severity for finding in findings}
+    if Severity.CORRUPT in severities:
+        return ExitCode.CORRUPT
+    return ExitCode.INCOMPLETE if Severity.INCOMPLETE in severities else ExitCode.OK
+
+
+def _clips(run: Run, suite: Suite) -> Iterator[Finding]:
+    known = {case.id for case in suite.cases}
+    for path in sorted((run.folder / "videos").glob("*.mp4")):
+        if path.stem not in known:
+            yield Finding(severity=Severity.NOTE, text=f"videos/{path.name} belongs to no case of the suite")
+        elif not run.render_path(path.stem).exists():
+            text = f"videos/{path.name} has no record: its rendering was interrupted, and the next run renders it"
+            yield Finding(severity=Severity.NOTE, text=text)
+    absent = 0
+    for case in suite.cases:
+        path = run.render_path(case.id)
+        if not path.exists():
+            absent += 1
+            continue
+        yield from _clip(run, path)
+    if absent:
+        yield Finding(severity=Severity.INCOMPLETE, text=f"{absent} of {len(suite.cases)} cases were never rendered")
+
+
+def _clip(run: Run, path: Path) -> Iterator[Finding]:
+    try:
+        record = RenderRecord.model_validate(read_document(path))
+    except (CorruptFile, ValidationError) as error:
+        yield _damaged(path, error)
+        return
+    name = f"videos/{record.case}.mp4"
+    if record.status is not RenderStatus.RENDERED:
+        text = f"{name}: {record.status.value}: {record.reason}"
+        yield Finding(severity=Severity.INCOMPLETE, text=text)
+        return
+    clip = run.clip_path(record.case)
+    if not clip.is_file():
+        yield Finding(severity=Severity.CORRUPT, text=f"{name} is gone; the next run renders it again")
+    elif (found := file_sha256(clip)) != record.sha256:
+        text = (
+            f"{name} is not the clip that was rendered: sha256 {found[:12]}..., recorded {str(record.sha256)[:12]}..."
+        )
+        yield Finding(severity=Severity.CORRUPT, text=f"{text}; the next run renders it again")
+
+
+def _scores(run: Run, suite: Suite) -> Iterator[Finding]:
+    for folder in sorted(path for path in (run.folder / "scores").glob("*") if path.is_dir()):
+        counts: Counter[str] = Counter()
+        for path in sorted(folder.glob("*.json")):
+            try:
+                record = ScoreRecord.model_validate(read_document(path))
+            except (CorruptFile, ValidationError) as error:
+                yield _damaged(path, error)
+                continue
+            counts[record.status.value] += 1
+            yield from _against_clip(run, record)
+        absent = len(suite.cases) - counts.total()
+        lacking = {**counts, "without a record": absent}
+        for fine in (ScoreStatus.SCORED.value, ScoreStatus.NOT_APPLICABLE.value):
+            lacking.pop(fine, None)
+        lacking = {status: number for status, number in lacking.items() if number}
+        if lacking:
+            parts = ", ".join(f"{number} {status}" for status, number in sorted(lacking.items()))
+            yield Finding(severity=Severity.INCOMPLETE, text=f"{folder.name}: {parts} of {len(suite.cases)} cases")
+
+
+def _against_clip(run: Run, record: ScoreRecord) -> Iterator[Finding]:
+    clip = run.render_record(record.case)
+    current = clip.sha256 if clip else None
+    if record.clip_sha256 != current:
+        text = f"scores/{record.metric}/{record.case}.json belongs to an earlier clip; the next run scores it again"
+        yield Finding(severity=Severity.CORRUPT, text=text)
+
+
+def _leftovers(run: Run) -> Iterator[Finding]:
+    superseded = len(list(superseded_files(run)))
+    if superseded:
+        yield Finding(severity=Severity.NOTE, text=f"{superseded} superseded files are kept and not used")
+    temporary = len(list(run.folder.rglob(".*.tmp")))
+    if temporary:
+        text = f"{temporary} temporary files of interrupted writes; they can be deleted while nothing runs"
+        yield Finding(severity=Severity.NOTE, text=text)
+
+
+def _damaged(path: Path, error: Exception) -> Finding:
+    reason = error.what if isinstance(error, CorruptFile) else f"{path}: {str(error).splitlines()[0]}"
+    return Finding(severity=Severity.CORRUPT, text=f"{reason}; the next run makes it again")
+
+
+def check_references(suite: Suite) -> list[Finding]:
+    """Open every reference image of a suite: what is missing or cannot be read, with file and case."""
+    findings = []
+    for case in suite.cases:
+        for position, reference in enumerate(case.references, 1):
+            try:
+                with Image.open(reference.locate(case.id, f"{position} of {len(case.references)}")) as image:
+                    image.load()
+            except MissingPrerequisite as error:
+                looked_for = dict(error.details)["looked for"]
+                findings.append(Finding(severity=Severity.INCOMPLETE, text=f"{error.what}: {looked_for}"))
+            except (OSError, SyntaxError, ValueError) as error:
+                text = f"case '{case.id}': reference {position}: {reference.path} cannot be read: {error}"
+                findings.append(Finding(severity=Severity.CORRUPT, text=text))
+    return findings

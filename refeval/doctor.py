@@ -1,0 +1,95 @@
+"""``refeval doctor``: what is installed, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from dataclasses import dataclass
+
+from refeval.catalogue import PUBLISHED_METRICS
+from refeval.clips import decoder_version
+from refeval.errors import MissingPrerequisite, RefevalError
+from refeval.keys import installed_version
+from refeval.registry import metric_targets
+from refeval.suites import SUITES, load_suite
+
+_EXTRAS = ("score", "render", "train", "face", "ray", "dev")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """One thing that refeval can use.
+
+    Attributes:
+        area: python, package, decoder, metric or suite.
+        name: of the thing.
+        present: whether it is there.
+        note: its version, or what it is for.
+        cure: the command that gets it, where it is missing.
+    """
+
+    area: str
+    name: str
+    present: bool
+    note: str
+    cure: str = ""
+
+
+def diagnose() -> list[Diagnosis]:
+    """Look at everything; loads no model and opens no socket."""
+    python = Diagnosis(area="python", name="python", present=True, note=platform.python_version())
+    return [python, *_extras(), *_decoders(), *_metrics(), *_suites()]
+
+
+def _extras() -> list[Diagnosis]:
+    required = importlib.metadata.requires("refeval") or []
+    found = []
+    for extra in _EXTRAS:
+        for line in required:
+            if f"extra == '{extra}'" not in line.replace('"', "'"):
+                continue
+            name = re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0]
+            if name == "refeval":
+                continue
+            version = installed_version(name)
+            cure = "" if version else f"pip install 'refeval[{extra}]'"
+            note = version or f"for extra {extra}"
+            found.append(Diagnosis(area=f"extra {extra}", name=name, present=bool(version), note=note, cure=cure))
+    return found
+
+
+def _decoders() -> list[Diagnosis]:
+    found = []
+    for name in ("pyav", "decord"):
+        try:
+            found.append(Diagnosis(area="decoder", name=name, present=True, note=decoder_version(name)))
+        except MissingPrerequisite as error:
+            found.append(Diagnosis(area="decoder", name=name, present=False, note="optional", cure=error.cure or ""))
+    return found
+
+
+def _metrics() -> list[Diagnosis]:
+    available = metric_targets()
+    return [
+        Diagnosis(
+            area="metric",
+            name=metric.id,
+            present=metric.id in available,
+            note=metric.label if metric.id in available else f"{metric.label}: not available in this version",
+        )
+        for metric in PUBLISHED_METRICS
+    ]
+
+
+def _suites() -> list[Diagnosis]:
+    found = []
+    for name in SUITES:
+        try:
+            count = len(load_suite(name).cases)
+            found.append(Diagnosis(area="suite", name=name, present=True, note=f"{count} cases"))
+        except RefevalError as error:
+            where = os.environ.get("REFEVAL_DATA") or "REFEVAL_DATA is not set"
+            found.append(Diagnosis(area="suite", name=name, present=False, note=where, cure=error.cure or ""))
+    return found

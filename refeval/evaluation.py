@@ -1,0 +1,235 @@
+"""The main job: a model and a suite become a run folder with clips, scores, totals and a report."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from refeval.cases import Case, ClipSpec, Suite
+from refeval.catalogue import METRIC_BY_ID
+from refeval.errors import BadInput, ExitCode
+from refeval.generators.base import Generator
+from refeval.records import RenderStatus, ScoreStatus
+from refeval.registry import load_generator, load_metric, metric_targets
+from refeval.runs import Run, make_manifest, start_run
+from refeval.selection import Selection
+from refeval.suites import load_suite
+from refeval.supervisor import Outcome, Supervisor
+from refeval.thumbnails import keep_references
+from refeval.work import Event, Order, Phase
+
+_FINE = frozenset({RenderStatus.RENDERED.value, ScoreStatus.SCORED.value, ScoreStatus.NOT_APPLICABLE.value})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is evaluated: hashed into the manifest.
+
+    Attributes:
+        model: ``name`` or ``name:argument``.
+        suite: name or JSON file.
+        data: folder of the reference images, if known.
+        seed: of the run.
+        size: ``WIDTHxHEIGHT`` instead of the suite's.
+        frames: number of frames instead of the suite's.
+        fps: frames per second instead of the suite's.
+        out: the run folder; by default made from model, suite and seed, so that a repeated command resumes.
+    """
+
+    model: str
+    suite: str
+    data: Path | None = None
+    seed: int = 0
+    size: str | None = None
+    frames: int | None = None
+    fps: str | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How the work is done.
+
+    Attributes:
+        metrics: ids asked for; empty: every metric that can run.
+        workers: processes that share the work.
+        decoder: ``pyav`` or ``decord``.
+        accept_lifeless: score black and frozen clips, as the official scripts do.
+        retry_failed: try again what is recorded as failed.
+    """
+
+    metrics: tuple[str, ...] = ()
+    workers: int = 1
+    decoder: str = "pyav"
+    accept_lifeless: bool = False
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A target that is known to be right, before anything is written.
+
+    Attributes:
+        target: as given.
+        suite: loaded.
+        generator: made, not loaded.
+        clip: what will be rendered.
+        cases: those selected.
+        folder: of the run.
+    """
+
+    target: Target
+    suite: Suite
+    generator: Generator
+    clip: ClipSpec
+    cases: list[Case]
+    folder: Path
+
+    def start(self) -> Run:
+        """Make or take up the run folder.
+
+        Raises:
+            BadInput: the folder holds another run.
+        """
+        manifest = make_manifest(
+            self.suite,
+            model=public_name(self.target.model),
+            generator_version=self.generator.version,
+            settings=self.generator.settings(),
+            weights=self.generator.weights(),
+            seed=self.target.seed,
+            clip=self.clip,
+            expected=self.generator.expected(self.clip),
+        )
+        return start_run(self.folder, manifest, self.suite)
+
+
+def prepare(target: Target, selection: Selection) -> Prepared:
+    """Look at everything that can be wrong before the first clip is made; nothing is written.
+
+    Raises:
+        BadInput: model, suite, selection or settings.
+        MissingPrerequisite: data or packages are missing.
+    """
+    suite = load_suite(target.suite, data=target.data)
+    generator = load_generator(target.model)
+    cases = selection.of(suite)
+    for case in cases:
+        generator.inputs(case)
+    return Prepared(
+        target=target,
+        suite=suite,
+        generator=generator,
+        clip=clip_spec(target, suite.clip),
+        cases=cases,
+        folder=target.out or default_folder(target, suite),
+    )
+
+
+def wanted_metrics(asked: Sequence[str]) -> list[str]:
+    """The metrics to score: those asked for, else all that can run here.
+
+    Raises:
+        BadInput: an unknown id.
+    """
+    for metric_id in asked:
+        if metric_id not in METRIC_BY_ID:
+            load_metric(metric_id)
+    return list(dict.fromkeys(asked)) or sorted(metric_targets())
+
+
+def carry_out(
+    run: Run,
+    cases: Sequence[Case],
+    phases: Sequence[Phase],
+    manner: Manner,
+    *,
+    model: str | None,
+    data: Path | None,
+    on_event: Callable[[Event], None],
+) -> Outcome:
+    """Render or score cases of a run with worker processes.
+
+    Raises:
+        RefevalError: the work cannot go on; what is recorded stays.
+        Stopped: by a signal.
+    """
+    keep_references(run, cases)
+    order = Order(
+        run=run.folder,
+        model=model,
+        data=data,
+        phases=list(phases),
+        cases=[case.id for case in cases],
+        metrics=wanted_metrics(manner.metrics),
+        decoder=manner.decoder,
+        accept_lifeless=manner.accept_lifeless,
+        retry_failed=manner.retry_failed,
+    )
+    outcome = Supervisor(order, workers=manner.workers, on_event=on_event).run()
+    if order.metrics and Phase.SCORE in phases and len(outcome.unavailable) == len(order.metrics):
+        raise next(iter(outcome.unavailable.values()))
+    return outcome
+
+
+def exit_code(outcome: Outcome) -> ExitCode:
+    """OK when every selected task ended well; INCOMPLETE when one is failed, missing or could not be tried."""
+    statuses = [status for phase in outcome.statuses.values() for case in phase.values() for status in case.values()]
+    if outcome.unavailable or any(status not in _FINE for status in statuses):
+        return ExitCode.INCOMPLETE
+    return ExitCode.OK
+
+
+def count_statuses(outcome: Outcome) -> dict[str, dict[str, int]]:
+    """How often each status occurs, by ``render`` and metric id."""
+    counts: dict[str, Counter[str]] = {}
+    for phase in outcome.statuses.values():
+        for case in phase.values():
+            for part, status in case.items():
+                counts.setdefault(part, Counter())[status] += 1
+    return {part: dict(sorted(count.items())) for part, count in sorted(counts.items())}
+
+
+def public_name(model: str) -> str:
+    """A model as it stands in manifests and reports: the argument without the folders of this machine."""
+    name, colon, argument = model.partition(":")
+    return f"{name}:{Path(argument).resolve().name}" if colon and argument else name
+
+
+def default_folder(target: Target, suite: Suite) -> Path:
+    """``runs/<suite>/<model>-seed<n>``; two folders of one name get two runs."""
+    name, _, argument = target.model.partition(":")
+    if argument:
+        place = hashlib.sha256(str(Path(argument).resolve()).encode()).hexdigest()[:6]
+        name = f"{name}-{Path(argument).resolve().stem}-{place}"
+    model = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    return Path("runs") / suite.name / f"{model}-seed{target.seed}"
+
+
+def clip_spec(target: Target, base: ClipSpec) -> ClipSpec:
+    """The clip size of a target, with the suite's values where it gives none.
+
+    Raises:
+        BadInput: not a size, or odd, or nothing to see.
+    """
+    width, height = base.width, base.height
+    if target.size is not None:
+        match = re.fullmatch(r"(\d+)x(\d+)", target.size)
+        if not match:
+            raise BadInput(f"--size {target.size} is not WIDTHxHEIGHT", cure="give e.g. --size 832x480")
+        width, height = int(match[1]), int(match[2])
+    if width < 16 or height < 16 or width % 2 or height % 2:
+        raise BadInput(f"--size {width}x{height}: H.264 needs even sides, and at least 16 pixels are needed")
+    try:
+        rate = Fraction(target.fps) if target.fps is not None else base.fps
+    except (ValueError, ZeroDivisionError):
+        raise BadInput(f"--fps {target.fps} is not a number", cure="give e.g. --fps 16 or --fps 24000/1001") from None
+    count = base.frames if target.frames is None else target.frames
+    if rate <= 0 or count < 2:
+        raise BadInput("a clip needs a positive rate and at least 2 frames")
+    return ClipSpec(width=width, height=height, frames=count, fps=rate)

@@ -1,0 +1,182 @@
+"""The scores of one case: its clip is decoded once, every metric looks at it, every record is written at once."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Mapping
+
+from refeval.applicability import official_applies, strict_applies
+from refeval.cases import Case
+from refeval.clips import Clip, decoder_version, open_clip
+from refeval.errors import RefevalError, UnusableClip
+from refeval.faults import fault_point
+from refeval.health import HealthCheck
+from refeval.keys import file_sha256, library_versions, task_key
+from refeval.metrics.base import Metric
+from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
+from refeval.runs import Run
+
+
+class Scorer:
+    """Scores cases of one run.
+
+    Args:
+        run: the run folder.
+        metrics: ready to score, by id.
+        decoder: ``pyav`` or ``decord``.
+        accept_lifeless: score black and frozen clips, as the official scripts do.
+        retry_failed: try again what is recorded as failed.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        metrics: Mapping[str, Metric],
+        *,
+        decoder: str,
+        accept_lifeless: bool,
+        retry_failed: bool,
+    ) -> None:
+        self.run = run
+        self.metrics = metrics
+        self.decoder = decoder
+        self.accept_lifeless = accept_lifeless
+        self.retry_failed = retry_failed
+        self._decoder_version = decoder_version(decoder)
+        self._library_versions = {id_: library_versions(m.libraries) for id_, m in metrics.items()}
+
+    def keys(self, case: Case) -> dict[str, str]:
+        """The task key of every metric for a case, by metric id."""
+        render = self.run.render_record(case.id)
+        return {metric_id: self._key(case, metric, render) for metric_id, metric in self.metrics.items()}
+
+    def pending(self, case: Case, keys: Mapping[str, str]) -> list[str]:
+        """The metrics that this case has no fitting record for."""
+        return [metric_id for metric_id in self.metrics if self._done(case, metric_id, keys[metric_id]) is None]
+
+    def statuses(self, case: Case) -> dict[str, str]:
+        """The recorded status of every metric for a case."""
+        records = {metric_id: self.run.score_record(metric_id, case.id) for metric_id in self.metrics}
+        return {metric_id: record.status.value for metric_id, record in records.items() if record}
+
+    def score(self, case: Case, keys: Mapping[str, str], pending: list[str]) -> None:
+        """Score and record the pending metrics; a failure becomes a recorded status with its reason."""
+        render = self.run.render_record(case.id)
+        wanted = [m for m in pending if official_applies(m, case) or strict_applies(m, case)]
+        for metric_id in pending:
+            if metric_id not in wanted:
+                reason = "the suite gives this case nothing to measure"
+                self._write(case, metric_id, keys, render, ScoreStatus.NOT_APPLICABLE, reason)
+        if not wanted:
+            return
+        try:
+            clip = self._open(case, render, load=len(wanted) > 1)
+        except _NoClip as error:
+            for metric_id in wanted:
+                self._write(case, metric_id, keys, render, error.status, error.reason)
+            return
+        for metric_id in wanted:
+            self._score_one(case, metric_id, keys, render, clip)
+
+    def _open(self, case: Case, render: RenderRecord | None, *, load: bool) -> Clip:
+        if render is None or render.status is RenderStatus.MISSING:
+            reason = (render.reason if render else None) or "no clip was rendered"
+            raise _NoClip(ScoreStatus.MISSING, reason)
+        if render.status is RenderStatus.FAILED:
+            raise _NoClip(ScoreStatus.FAILED, f"no clip: {render.reason}")
+        if not self.run.has_clip(render):
+            raise _NoClip(ScoreStatus.FAILED, "the clip is not the one that was rendered (sha256 differs)")
+        expected = self.run.manifest.expected
+        check = HealthCheck(expected.spec() if expected else None, accept_lifeless=self.accept_lifeless)
+        try:
+            clip = open_clip(self.run.clip_path(case.id), decoder=self.decoder, check=check)
+            if load:
+                _ = clip.frames
+        except UnusableClip as error:
+            raise _NoClip(ScoreStatus.FAILED, error.what) from error
+        fault_point("decoded")
+        return clip
+
+    def _score_one(
+        self, case: Case, metric_id: str, keys: Mapping[str, str], render: RenderRecord | None, clip: Clip
+    ) -> None:
+        try:
+            score = self.metrics[metric_id].score(case, clip)
+        except UnusableClip as error:
+            self._write(case, metric_id, keys, render, ScoreStatus.FAILED, error.what)
+            return
+        except RefevalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever else a metric raises is its failure on this clip
+            traceback.print_exc()
+            self._write(case, metric_id, keys, render, ScoreStatus.FAILED, f"{type(error).__name__}: {error}")
+            return
+        fault_point("scored")
+        if not (math.isfinite(score.value) and math.isfinite(score.strict_value)):
+            self._write(case, metric_id, keys, render, ScoreStatus.FAILED, "the value is not a finite number")
+            return
+        record = ScoreRecord(
+            case=case.id,
+            metric=metric_id,
+            status=ScoreStatus.SCORED,
+            task_key=keys[metric_id],
+            value=score.value,
+            strict_value=score.strict_value,
+            frames_used=score.frames_used,
+            details=dict(score.details),
+            clip_sha256=render.sha256 if render else None,
+        )
+        self.run.write_score(record)
+
+    def _write(
+        self,
+        case: Case,
+        metric_id: str,
+        keys: Mapping[str, str],
+        render: RenderRecord | None,
+        status: ScoreStatus,
+        reason: str,
+    ) -> None:
+        record = ScoreRecord(
+            case=case.id,
+            metric=metric_id,
+            status=status,
+            reason=reason,
+            task_key=keys[metric_id],
+            clip_sha256=render.sha256 if render else None,
+        )
+        self.run.write_score(record)
+
+    def _done(self, case: Case, metric_id: str, key: str) -> ScoreRecord | None:
+        record = self.run.score_record(metric_id, case.id)
+        if record is None or record.task_key != key:
+            return None
+        return None if self.retry_failed and record.status is ScoreStatus.FAILED else record
+
+    def _key(self, case: Case, metric: Metric, render: RenderRecord | None) -> str:
+        expected = self.run.manifest.expected
+        clip = (render.sha256 or f"{render.status}: {render.reason}") if render else "no clip"
+        return task_key(
+            "score",
+            case=case.digest(),
+            seed=None,
+            plugin=metric.id,
+            version=f"{metric.version} ({self._library_versions[metric.id]})",
+            settings={
+                **metric.settings(),
+                "expected": expected.model_dump() if expected else None,
+                "accept_lifeless": self.accept_lifeless,
+            },
+            weights=metric.weights(),
+            decoder=self._decoder_version,
+            layout="single",
+            inputs={"clip": clip, **{str(i): file_sha256(f) for i, f in enumerate(metric.inputs(case))}},
+        )
+
+
+class _NoClip(Exception):
+    def __init__(self, status: ScoreStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason

@@ -1,0 +1,214 @@
+"""Starts workers on an order, passes on what they tell, and outlives whatever kills them.
+
+A worker that dies (a decoder that crashes, the out-of-memory killer) is started again; a task that has killed
+two workers is recorded as failed, and the run goes on. A supervisor that dies takes its workers with it.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from refeval.errors import RefevalError
+from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
+from refeval.runs import Run
+from refeval.timings import note_timing
+from refeval.work import Event, Order, Phase
+from refeval.worker import log_path
+
+_DEATHS_ALLOWED = 2
+_GRACE_S = 30.0
+
+
+@dataclass
+class Outcome:
+    """How an order ended.
+
+    Attributes:
+        statuses: phase -> (case id -> status by metric id, or by ``render``).
+        unavailable: metrics that cannot run here, with what mends it.
+        executed: how many tasks these workers executed; the others were already recorded.
+    """
+
+    statuses: dict[Phase, dict[str, dict[str, str]]] = field(
+        default_factory=lambda: {Phase.RENDER: {}, Phase.SCORE: {}}
+    )
+    unavailable: dict[str, RefevalError] = field(default_factory=dict)
+    executed: int = 0
+
+
+@dataclass
+class _Worker:
+    index: int
+    process: subprocess.Popen[bytes]
+    events: int
+    heard: bytes = b""
+    busy: Event | None = None
+    useful: bool = False
+
+
+class Supervisor:
+    """Runs one order with a number of worker processes.
+
+    Args:
+        order: the work.
+        workers: how many processes share it.
+        on_event: called with every event, for progress.
+    """
+
+    def __init__(self, order: Order, *, workers: int = 1, on_event: Callable[[Event], None]) -> None:
+        self._order = order
+        self._count = workers
+        self._on_event = on_event
+        self._run = Run(order.run)
+        self._deaths: Counter[tuple[Phase, str]] = Counter()
+        self._outcome = Outcome()
+        self._selector = selectors.DefaultSelector()
+        self._workers: list[_Worker] = []
+
+    def run(self) -> Outcome:
+        """Run to the end.
+
+        Raises:
+            RefevalError: a worker met something that stops all of them.
+            Stopped: by a signal; the workers have ended in order.
+        """
+        try:
+            for index in range(self._count):
+                self._start(index)
+            while self._workers:
+                for key, _ in self._selector.select():
+                    self._hear(key.data)
+        finally:
+            self._stop_all()
+        return self._outcome
+
+    def _start(self, index: int) -> None:
+        reading, writing = os.pipe()
+        log = log_path(self._order.run, index)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "refeval.worker", str(writing)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=[writing],
+            )
+        os.close(writing)
+        worker = _Worker(index=index, process=process, events=reading)
+        self._workers.append(worker)
+        self._selector.register(worker.events, selectors.EVENT_READ, worker)
+        if process.stdin is None:
+            raise AssertionError("the worker was started with a pipe")
+        process.stdin.write(self._order.model_dump_json().encode() + b"\n")
+        process.stdin.flush()
+
+    def _hear(self, worker: _Worker) -> None:
+        heard = os.read(worker.events, 1 << 16)
+        if not heard:
+            self._bury(worker)
+            return
+        *lines, worker.heard = (worker.heard + heard).split(b"\n")
+        for line in lines:
+            self._take(worker, Event.model_validate_json(line))
+
+    def _take(self, worker: _Worker, event: Event) -> None:
+        worker.useful = True
+        if event.kind == "start":
+            worker.busy = event
+        elif event.kind == "end":
+            self._note_end(worker, event)
+        elif event.problem and event.kind == "unavailable" and event.metric:
+            self._outcome.unavailable[event.metric] = event.problem.error()
+        elif event.problem:
+            raise event.problem.error()
+        self._on_event(event)
+
+    def _note_end(self, worker: _Worker, event: Event) -> None:
+        worker.busy = None
+        self._outcome.executed += event.executed
+        if event.phase and event.case:
+            self._outcome.statuses[event.phase][event.case] = event.statuses
+            if event.executed:
+                note_timing(self._run, event)
+
+    def _bury(self, worker: _Worker) -> None:
+        # Wait first: closing its standard input would tell an ending worker to stop.
+        code = worker.process.wait()
+        self._forget(worker)
+        if code == 0:
+            return
+        if worker.busy is None and not worker.useful:
+            raise RefevalError(
+                f"a worker process ended unexpectedly ({_cause(code)})",
+                details=(("log", str(log_path(self._order.run, worker.index))),),
+                cure="look at the log; the same command takes up where it stopped",
+            )
+        if worker.busy is not None:
+            self._blame(worker.busy, code)
+        self._start(worker.index)
+
+    def _blame(self, task: Event, code: int) -> None:
+        if task.phase is None or task.case is None:
+            raise AssertionError("a task has a phase and a case")
+        self._deaths[task.phase, task.case] += 1
+        if self._deaths[task.phase, task.case] < _DEATHS_ALLOWED:
+            return
+        reason = f"the worker process died {_DEATHS_ALLOWED} times on it ({_cause(code)})"
+        if task.phase is Phase.RENDER:
+            self._run.write_render(self._failed_clip(task.case, task.keys["render"], reason), None)
+            return
+        clip = self._run.render_record(task.case)
+        for metric_id, key in task.keys.items():
+            record = self._run.score_record(metric_id, task.case)
+            if record is None or record.task_key != key:
+                failed = ScoreRecord(
+                    case=task.case,
+                    metric=metric_id,
+                    status=ScoreStatus.FAILED,
+                    reason=reason,
+                    task_key=key,
+                    clip_sha256=clip.sha256 if clip else None,
+                )
+                self._run.write_score(failed)
+
+    def _failed_clip(self, case_id: str, key: str, reason: str) -> RenderRecord:
+        return RenderRecord(
+            case=case_id,
+            status=RenderStatus.FAILED,
+            reason=reason,
+            task_key=key,
+            seed=self._run.manifest.seed,
+            settings=self._run.manifest.settings,
+            seconds=0.0,
+            peak_memory_mb=0.0,
+        )
+
+    def _forget(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.events)
+        os.close(worker.events)
+        if worker.process.stdin:
+            worker.process.stdin.close()
+        self._workers.remove(worker)
+
+    def _stop_all(self) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in list(self._workers):
+            try:
+                worker.process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+            self._forget(worker)
+
+
+def _cause(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

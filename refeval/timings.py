@@ -1,0 +1,49 @@
+"""How long tasks took on this machine: kept in ``logs/``, so that scores stay the same bytes, read by forecasts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from refeval.runs import Run
+from refeval.work import Event, Phase
+
+_FILE = "timings.jsonl"
+
+
+class Timing(BaseModel):
+    """One executed task.
+
+    Attributes:
+        phase: render or score.
+        parts: the metrics scored together, or ``render``.
+        seconds: wall time.
+    """
+
+    phase: Phase
+    parts: list[str]
+    seconds: float
+
+
+def note_timing(run: Run, event: Event) -> None:
+    """Append the time of a task that has ended."""
+    if event.phase is None:
+        return
+    timing = Timing(phase=event.phase, parts=sorted(event.statuses), seconds=round(event.seconds, 3))
+    with (run.folder / "logs" / _FILE).open("a") as file:
+        file.write(timing.model_dump_json() + "\n")
+
+
+def read_timings(folder: Path) -> Iterator[Timing]:
+    """The timings of a run folder; a line cut short by a crash is passed over."""
+    path = folder / "logs" / _FILE
+    if not path.is_file():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield Timing.model_validate(json.loads(line))
+        except (ValueError, ValidationError):
+            continue

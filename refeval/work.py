@@ -1,0 +1,92 @@
+"""What a worker is asked to do and what it tells: plain JSON in both directions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from refeval.errors import ExitCode, RefevalError
+
+
+class Phase(StrEnum):
+    """The two kinds of task; all clips are rendered before the first is scored."""
+
+    RENDER = "render"
+    SCORE = "score"
+
+
+class Order(BaseModel):
+    """The work of one command on one run folder.
+
+    Attributes:
+        run: the run folder.
+        model: as given on the command line; None when nothing is rendered.
+        data: folder of the reference images, if known.
+        phases: in order.
+        cases: ids, in order.
+        metrics: ids.
+        decoder: ``pyav`` or ``decord``.
+        accept_lifeless: score black and frozen clips, as the official scripts do.
+        retry_failed: try again what is recorded as failed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: Path
+    model: str | None
+    data: Path | None
+    phases: list[Phase]
+    cases: list[str]
+    metrics: list[str]
+    decoder: str = "pyav"
+    accept_lifeless: bool = False
+    retry_failed: bool = False
+
+
+class Problem(BaseModel):
+    """A :class:`RefevalError` on its way from a worker to the user."""
+
+    what: str
+    details: list[tuple[str, str]]
+    cure: str | None
+    exit_code: ExitCode
+
+    @classmethod
+    def of(cls, error: RefevalError) -> Problem:
+        return cls(what=error.what, details=list(error.details), cure=error.cure, exit_code=error.exit_code)
+
+    def error(self) -> RefevalError:
+        """The error again, with its exit code."""
+        error = RefevalError(self.what, details=tuple(self.details), cure=self.cure)
+        error.exit_code = self.exit_code
+        return error
+
+
+class Event(BaseModel):
+    """One line from a worker.
+
+    Attributes:
+        kind: ``start`` before a task is executed, ``end`` when it is recorded (or was already), ``unavailable``
+            when a metric cannot run here, ``fatal`` when the worker must stop.
+        phase: of the task.
+        case: of the task.
+        keys: task key by metric id (by ``render`` for a clip) of the task that starts.
+        statuses: status by metric id (by ``render``) of the task that ended.
+        executed: whether this worker did the work, now.
+        seconds: wall time of the work, where it was executed.
+        problem: what is wrong, for ``unavailable`` and ``fatal``.
+        metric: the one that is unavailable.
+    """
+
+    kind: Literal["start", "end", "unavailable", "fatal"]
+    phase: Phase | None = None
+    case: str | None = None
+    keys: dict[str, str] = {}
+    statuses: dict[str, str] = {}
+    executed: bool = False
+    seconds: float = 0.0
+    problem: Problem | None = None
+    metric: str | None = None

@@ -1,0 +1,220 @@
+"""One process that executes the tasks of an order, sharing them with other workers through leases.
+
+Started by :mod:`refeval.supervisor` as ``python -m refeval.worker EVENTS``: the order comes as the first line of
+standard input, events go to the open file descriptor EVENTS, all else goes to the worker's log. When standard
+input closes, the supervisor is gone and the worker ends in order.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from refeval.cases import Case, select_cases
+from refeval.errors import ExitCode, MissingPrerequisite, RefevalError
+from refeval.metrics.base import Metric
+from refeval.records import RenderRecord
+from refeval.registry import load_generator, load_metric
+from refeval.rendering import RENDER, Renderer
+from refeval.runs import Run
+from refeval.scoring import Scorer
+from refeval.signals import Stopped, stop_in_order
+from refeval.work import Event, Order, Phase, Problem
+
+_POLL_S = 0.2
+
+Tell = Callable[[Event], None]
+
+
+def execute(order: Order, tell: Tell) -> None:
+    """Execute an order and return when every one of its tasks is recorded, by this worker or another.
+
+    Args:
+        order: what to do.
+        tell: takes every event.
+
+    Raises:
+        RefevalError: the worker cannot go on; what is recorded stays.
+    """
+    run = Run(order.run)
+    cases = select_cases(run.suite(order.data), order.cases)
+    for phase in order.phases:
+        tasks: _Tasks = _Rendering(run, order, tell) if phase is Phase.RENDER else _Scoring(run, order, tell)
+        waiting = cases
+        while waiting:
+            held = [case for case in waiting if not tasks.attempt(case)]
+            if len(held) == len(waiting):
+                time.sleep(_POLL_S)
+            waiting = held
+
+
+class _Tasks(Protocol):
+    def attempt(self, case: Case) -> bool: ...
+
+
+class _Rendering:
+    """The clips of an order."""
+
+    def __init__(self, run: Run, order: Order, tell: Tell) -> None:
+        if order.model is None:
+            raise RefevalError("nothing says which model is to render")
+        self.renderer = Renderer(run, load_generator(order.model), retry_failed=order.retry_failed)
+        self.leases = run.leases
+        self.tell = tell
+        self.ready = False
+
+    def attempt(self, case: Case) -> bool:
+        """Have the clip of a case recorded; False while another worker is at it."""
+        key = self.renderer.key(case)
+        record = self.renderer.done(case, key)
+        if record is None:
+            with self.leases.hold(f"{RENDER}.{case.id}") as ours:
+                if not ours:
+                    return False
+                return self._attempt_alone(case, key)
+        self._end(case, record, executed=False)
+        return True
+
+    def _attempt_alone(self, case: Case, key: str) -> bool:
+        # Another worker may have finished it between our look and our lease.
+        record = self.renderer.done(case, key)
+        executed = record is None
+        if record is None:
+            self.tell(Event(kind="start", phase=Phase.RENDER, case=case.id, keys={RENDER: key}))
+            if not self.ready:
+                self.renderer.generator.prepare()
+                self.ready = True
+            record = self.renderer.render(case, key)
+        self._end(case, record, executed=executed)
+        return True
+
+    def _end(self, case: Case, record: RenderRecord, *, executed: bool) -> None:
+        self.tell(
+            Event(
+                kind="end",
+                phase=Phase.RENDER,
+                case=case.id,
+                statuses={RENDER: record.status.value},
+                executed=executed,
+                seconds=record.seconds if executed else 0.0,
+            )
+        )
+
+
+class _Scoring:
+    """The scores of an order."""
+
+    def __init__(self, run: Run, order: Order, tell: Tell) -> None:
+        self.tell = tell
+        self.leases = run.leases
+        self.ready: set[str] = set()
+        self.metrics: dict[str, Metric] = {}
+        for metric_id in order.metrics:
+            try:
+                self.metrics[metric_id] = load_metric(metric_id)
+            except MissingPrerequisite as error:
+                self._unavailable(metric_id, error)
+        self.scorer = Scorer(
+            run,
+            self.metrics,
+            decoder=order.decoder,
+            accept_lifeless=order.accept_lifeless,
+            retry_failed=order.retry_failed,
+        )
+
+    def attempt(self, case: Case) -> bool:
+        """Have every score of a case recorded; False while another worker is at it."""
+        keys = self.scorer.keys(case)
+        if not self.scorer.pending(case, keys):
+            self._end(case)
+            return True
+        with self.leases.hold(f"score.{case.id}") as ours:
+            if not ours:
+                return False
+            # Another worker may have finished it, or rendered a new clip, between our look and our lease.
+            keys = self.scorer.keys(case)
+            pending = self._prepared(self.scorer.pending(case, keys))
+            if pending:
+                starting = {metric_id: keys[metric_id] for metric_id in pending}
+                self.tell(Event(kind="start", phase=Phase.SCORE, case=case.id, keys=starting))
+                started = time.monotonic()
+                self.scorer.score(case, keys, pending)
+                self._end(case, seconds=time.monotonic() - started)
+            else:
+                self._end(case)
+            return True
+
+    def _prepared(self, metric_ids: list[str]) -> list[str]:
+        for metric_id in metric_ids:
+            if metric_id not in self.ready:
+                try:
+                    self.metrics[metric_id].prepare()
+                    self.ready.add(metric_id)
+                except MissingPrerequisite as error:
+                    del self.metrics[metric_id]
+                    self._unavailable(metric_id, error)
+        return [metric_id for metric_id in metric_ids if metric_id in self.ready]
+
+    def _unavailable(self, metric_id: str, error: MissingPrerequisite) -> None:
+        self.tell(Event(kind="unavailable", metric=metric_id, problem=Problem.of(error)))
+
+    def _end(self, case: Case, *, seconds: float | None = None) -> None:
+        self.tell(
+            Event(
+                kind="end",
+                phase=Phase.SCORE,
+                case=case.id,
+                statuses=self.scorer.statuses(case),
+                executed=seconds is not None,
+                seconds=seconds or 0.0,
+            )
+        )
+
+
+def main() -> int:
+    """Run the worker process; returns its exit code."""
+    stop_in_order()
+    # A terminal sends Ctrl-C to the whole group; the supervisor passes it on as SIGTERM, once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    events = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+
+    def tell(event: Event) -> None:
+        events.write(event.model_dump_json() + "\n")
+
+    try:
+        order = Order.model_validate_json(sys.stdin.readline())
+        threading.Thread(target=_end_with_supervisor, daemon=True).start()
+        execute(order, tell)
+    except Stopped as stop:
+        return stop.exit_code
+    except RefevalError as error:
+        tell(Event(kind="fatal", problem=Problem.of(error)))
+        return error.exit_code
+    except BrokenPipeError:
+        return ExitCode.TERMINATED
+    finally:
+        # What is left is the interpreter's own end, which a signal would only litter with a traceback.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return ExitCode.OK
+
+
+def _end_with_supervisor() -> None:
+    # Read below Python's buffers: they are locked while the main thread may still use them at exit.
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def log_path(folder: Path, index: int) -> Path:
+    """Where a worker's own output goes."""
+    return folder / "logs" / f"worker-{index}.log"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
