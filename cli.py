@@ -1,4 +1,4 @@
-"""Command line: wiring only. What a command does stands in the package; what it prints stands in ``views``."""
+"""Command line: wiring only. What a command does stands in the package; what it prints stands in ``refeval.commands``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from refeval import __version__, views
+from refeval import __version__, commands
 from refeval.errors import ExitCode, RefevalError
 from refeval.signals import Stopped, stop_in_order
 
@@ -38,7 +38,7 @@ CategoryOption = Annotated[str | None, typer.Option("--category", help="Only thi
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many cases, from the start.")]
 ShardOption = Annotated[str | None, typer.Option("--shard", help="i/n: every n-th case from the i-th.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the run.")]
-SizeOption = Annotated[str | None, typer.Option("--size", help="WIDTHxHEIGHT instead of the suite's.")]
+SizeOption = Annotated[str | None, typer.Option("--size", help="WIDTHxHEIGHT instead of the suite's; ready clips must have it.")]
 FramesOption = Annotated[int | None, typer.Option("--frames", help="Number of frames instead of the suite's.")]
 FpsOption = Annotated[str | None, typer.Option("--fps", help="Frames per second instead of the suite's.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the work.")]
@@ -99,10 +99,10 @@ def run(
 
     Run the same command again to go on after a stop: what is recorded is kept.
     """
-    target = views.target(model, suite, data, seed, size, frames, fps, out)
-    selection = views.selection(cases, category, limit, shard)
-    manner = views.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
-    _leave(views.run(target, selection, manner, score=True, dry_run=dry_run, offline=offline, as_json=json))
+    target = commands.target(model, suite, data, seed, size, frames, fps, out)
+    selection = commands.selection(cases, category, limit, shard)
+    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
+    _leave(commands.run(target, selection, manner, score=True, dry_run=dry_run, offline=offline, as_json=json))
 
 
 @app.command()
@@ -126,10 +126,10 @@ def render(
     json: JsonOption = False,
 ) -> None:
     """Render the clips of a suite without scoring them; `refeval score RUN` goes on from there."""
-    target = views.target(model, suite, data, seed, size, frames, fps, out)
-    selection = views.selection(cases, category, limit, shard)
-    manner = views.manner(None, workers, "pyav", False, retry_failed)
-    _leave(views.run(target, selection, manner, score=False, dry_run=dry_run, offline=offline, as_json=json))
+    target = commands.target(model, suite, data, seed, size, frames, fps, out)
+    selection = commands.selection(cases, category, limit, shard)
+    manner = commands.manner(None, workers, "pyav", False, retry_failed)
+    _leave(commands.run(target, selection, manner, score=False, dry_run=dry_run, offline=offline, as_json=json))
 
 
 @app.command()
@@ -149,9 +149,9 @@ def score(
     json: JsonOption = False,
 ) -> None:
     """Score the clips of a run folder."""
-    selection = views.selection(cases, category, limit, shard)
-    manner = views.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
-    _leave(views.score(run_folder, selection, manner, data=data, offline=offline, as_json=json))
+    selection = commands.selection(cases, category, limit, shard)
+    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
+    _leave(commands.score(run_folder, selection, manner, data=data, offline=offline, as_json=json))
 
 
 @app.command()
@@ -163,7 +163,7 @@ def total(
     json: JsonOption = False,
 ) -> None:
     """Print the TotalScore and its metrics."""
-    _leave(views.total(path, domain=domain, protocol=protocol, allow_missing=allow_missing, as_json=json))
+    _leave(commands.total(path, domain=domain, protocol=protocol, allow_missing=allow_missing, as_json=json))
 
 
 @app.command()
@@ -174,13 +174,13 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Write Markdown, CSV and a web page from run folders; needs neither weights nor a GPU."""
-    _leave(views.report(runs, out=out, data=data, as_json=json))
+    _leave(commands.report(runs, out=out, data=data, as_json=json))
 
 
 @app.command()
 def check(run_folder: RunArgument, json: JsonOption = False) -> None:
     """Verify every file of a run against its sha256 and say what is missing."""
-    _leave(views.check(run_folder, as_json=json))
+    _leave(commands.check(run_folder, as_json=json))
 
 
 @app.command()
@@ -190,7 +190,7 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Show how a total came about, or what one case adds to it."""
-    _leave(views.explain(run_folder, case, as_json=json))
+    _leave(commands.explain(run_folder, case, as_json=json))
 
 
 @app.command()
@@ -201,7 +201,7 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write the official score files and the leaderboard submission file."""
-    _leave(views.export(run_folder, out=out, name=name, as_json=json))
+    _leave(commands.export(run_folder, out=out, name=name, as_json=json))
 
 
 @fetch_app.command("suite")
@@ -216,7 +216,7 @@ def fetch_suite(
     json: JsonOption = False,
 ) -> None:
     """Download the data of a suite; run it again to go on after a stop. With --offline: verify what is there."""
-    _leave(views.fetch_suite(name, data, revision=revision, offline=offline, as_json=json))
+    _leave(commands.fetch_suite(name, data, revision=revision, offline=offline, as_json=json))
 
 
 @app.command()
@@ -229,25 +229,25 @@ def cases(
     json: JsonOption = False,
 ) -> None:
     """List the cases of a suite, or the suites, or verify all images."""
-    _leave(views.cases(suite, data=data, category=category, list_suites=list_suites, check=check, as_json=json))
+    _leave(commands.cases(suite, data=data, category=category, list_suites=list_suites, check=check, as_json=json))
 
 
 @app.command()
 def models(json: JsonOption = False) -> None:
     """List the generators."""
-    _leave(views.models(as_json=json))
+    _leave(commands.models(as_json=json))
 
 
 @app.command()
 def metrics(json: JsonOption = False) -> None:
     """List the metrics, and which of them can run."""
-    _leave(views.metrics(as_json=json))
+    _leave(commands.metrics(as_json=json))
 
 
 @app.command()
 def doctor(json: JsonOption = False) -> None:
     """Say what is installed, what is missing, and the command that mends it."""
-    _leave(views.doctor(as_json=json))
+    _leave(commands.doctor(as_json=json))
 
 
 def _leave(code: ExitCode) -> None:
@@ -262,17 +262,17 @@ def main() -> NoReturn:
         app()
     except Stopped as stop:
         command = shlex.join(["refeval", *sys.argv[1:]])
-        views.say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
+        commands.say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
         sys.exit(stop.exit_code)
     except RefevalError as error:
         if debug:
             traceback.print_exc()
-        views.say_error(str(error))
+        commands.say_error(str(error))
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect is named as one
         if debug:
             traceback.print_exc()
-        views.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
+        commands.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
         sys.exit(ExitCode.BUG)
     sys.exit(ExitCode.OK)
 

@@ -159,7 +159,7 @@ def _place(cutout: Cutout, kind: ReferenceKind, slot: int, count: int, clip: Cli
         height=height,
         x=(slot + 0.5) / count * clip.width,
         ground=ground,
-        travel=_TRAVEL * clip.width,
+        travel=_TRAVEL * clip.width / math.sqrt(count),
         rise=max(min(_TRAVEL * clip.height, ground - height - _MARGIN * clip.height), _DRIFT * clip.height),
         orbit=(_CIRCLE[0] * clip.width, _CIRCLE[1] * clip.height),
         motion=STILL,

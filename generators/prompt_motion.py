@@ -37,6 +37,7 @@ _MOVES = (
     r"circl|march|skat|travel|pac|lift|push|pull)\w*"
 )
 _LOOKS = r"(?:look|gaz|glanc|fac|point)(?:s|e|es|ing)?(?: \w+)?"
+_FALLS = r"(?:\w+ )?(?:falls?|falling|drops?|dropping|ris(?:es?|ing)|drifts? down|spins?)\b"
 _ITS = r"(?:the|his|her|its|their) (?:far )?"
 # Where several fit at one place, the first counts; those without an effect only name a place or a look.
 _PHRASES: tuple[tuple[str, str], ...] = (
@@ -44,6 +45,8 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ("", rf"\b(?:on|at|in|by) {_ITS}(?:left|right|top|bottom)\b"),
     ("", r"\b(?:left|right)(?:[- ]?hand(?:ed)?| arm| foot| leg| eye| shoulder| cheek| side| now)\b"),
     ("", r"\bhas left\b"),
+    ("", rf"\b(?:snow\w*|rain\w*|night|leaf|leaves|sun\w*|light|curtain|mist|fog|smoke|steam|water) {_FALLS}"),
+    ("", rf"\b{_FALLS} (?:snow|rain|leaves|sun|water)"),
     (
         "",
         rf"\b{_LOOKS} (?:to(?:wards?)? )?(?:the )?(?:left|right)\b",
@@ -76,6 +79,7 @@ _EFFECT = re.compile("|".join(f"(?P<e{number}>{phrase})" for number, (_, phrase)
 _EVERYONE = re.compile(
     r"\b(?:both|they|together|every(?:one|thing)|each|camera|shot|(?:all|the)(?: of the)? (?:two|three))\b"
 )
+_SENTENCE = re.compile(r"[^.!?;\n]+")
 _NOT_A_SUBJECT = re.compile(r"\b(?:to|towards?|at|from|into|of|off) (?:the )?$")
 _SAME_BREATH = re.compile(r"\s*,?\s*(?:and|&|,|with)\s+(?:[\w-]+\s+){0,3}")
 _PERSON_WORDS = {
@@ -86,7 +90,7 @@ _PERSON_WORDS = {
 
 
 class _Mention(NamedTuple):
-    """Where a sentence names subjects: characters ``start`` to ``end``."""
+    """Where the text names subjects: characters ``start`` to ``end``."""
 
     start: int
     end: int
@@ -103,50 +107,61 @@ def read_motions(prompt: str, labels: Sequence[str]) -> list[Motion | None]:
     """
     text = prompt.lower()
     everyone = frozenset(range(len(labels)))
-    patterns = [_label_pattern(label) for label in labels]
-    named = {i for i, pattern in enumerate(patterns) if len(labels) > 1 and pattern.search(text)}
+    named = _label_mentions(text, labels) if len(labels) > 1 else []
+    named_subjects = frozenset[int]().union(*(mention.subjects for mention in named))
     effects: list[list[str]] = [[] for _ in labels]
     before = everyone
-    for sentence in re.split(r"[.!?;\n]+", text):
-        mentions = _mentions(sentence, patterns, everyone)
-        for start, effect in _effects(sentence, mentions):
-            owners = _owners(start, mentions, before)
-            for subject in everyone:
-                if subject in owners or subject not in named:
-                    effects[subject].append(effect)
+    for sentence in _SENTENCE.finditer(text):
+        mentions = _sentence_mentions(text, sentence.span(), named, everyone)
+        for start, effect in _effects(text, sentence.span(), mentions):
+            owners = _owners(start, mentions, before) | (everyone - named_subjects)
+            for subject in owners:
+                effects[subject].append(effect)
         before = mentions[-1].subjects if mentions else before
     return [_combine(found) for found in effects]
 
 
-def _label_pattern(label: str) -> re.Pattern[str]:
+def _label_pattern(label: str) -> str:
     words = re.sub(r"[^a-z0-9]+", " ", label.lower()).strip()
-    forms = _PERSON_WORDS.get(words) or f"{re.escape(words)}(?:e?s)?" if words else r"(?!)"
-    return re.compile(rf"\b(?:{forms})\b")
+    forms = _PERSON_WORDS.get(words) or (f"{re.escape(words)}(?:e?s)?" if words else r"(?!)")
+    return rf"\b(?:{forms})\b"
 
 
-def _mentions(sentence: str, patterns: Sequence[re.Pattern[str]], everyone: frozenset[int]) -> list[_Mention]:
-    found = [
-        _Mention(match.start(), match.end(), frozenset({subject}))
-        for subject, pattern in enumerate(patterns)
-        for match in pattern.finditer(sentence)
-    ]
-    for match in _EVERYONE.finditer(sentence):
-        if not _NOT_A_SUBJECT.search(sentence[: match.start()]):
-            found.append(_Mention(match.start(), match.end(), everyone))
+def _label_mentions(text: str, labels: Sequence[str]) -> list[_Mention]:
+    """Where the labels stand. Subjects of one label take its places in turn, if there are as many places."""
+    mentions: list[_Mention] = []
+    for label in dict.fromkeys(labels):
+        subjects = [i for i, other in enumerate(labels) if other == label]
+        spans = [match.span() for match in re.finditer(_label_pattern(label), text)]
+        if len(spans) == len(subjects):
+            mentions += [_Mention(*span, frozenset({i})) for span, i in zip(spans, subjects, strict=True)]
+        else:
+            mentions += [_Mention(*span, frozenset(subjects)) for span in spans]
+    return mentions
+
+
+def _sentence_mentions(
+    text: str, span: tuple[int, int], named: Sequence[_Mention], everyone: frozenset[int]
+) -> list[_Mention]:
+    """Mentions in a sentence, in order; "a man and a woman" is one mention of both."""
+    found = [mention for mention in named if span[0] <= mention.start < span[1]]
+    for match in _EVERYONE.finditer(text, *span):
+        if not _NOT_A_SUBJECT.search(text[span[0] : match.start()]):
+            found.append(_Mention(*match.span(), everyone))
     joined: list[_Mention] = []
     for mention in sorted(found, key=lambda mention: mention[:2]):
         last = joined[-1] if joined else None
         overlaps = last is not None and mention.start < last.end
-        if last and (overlaps or _SAME_BREATH.fullmatch(sentence[last.end : mention.start])):
+        if last and (overlaps or _SAME_BREATH.fullmatch(text, last.end, mention.start)):
             joined[-1] = _Mention(last.start, max(last.end, mention.end), last.subjects | mention.subjects)
         else:
             joined.append(mention)
     return joined
 
 
-def _effects(sentence: str, mentions: Sequence[_Mention]) -> Iterator[tuple[int, str]]:
+def _effects(text: str, span: tuple[int, int], mentions: Sequence[_Mention]) -> Iterator[tuple[int, str]]:
     """Start and name of every motion in order; a word of a label ("a circle") is none."""
-    for match in _EFFECT.finditer(sentence):
+    for match in _EFFECT.finditer(text, *span):
         inside_label = any(m.start <= match.start() and match.end() <= m.end for m in mentions)
         effect = _EFFECTS[match.lastgroup or ""]
         if effect and not inside_label:

@@ -162,7 +162,7 @@ def open_clip(path: Path, *, decoder: str = "pyav", check: HealthCheck | None = 
 
     Args:
         path: any container and codec that the decoder knows.
-        decoder: ``pyav`` or ``decord``; both give the same frames for 8-bit H.264, HEVC and VP9.
+        decoder: ``pyav`` or ``decord``; both give the same frames for 8-bit H.264, HEVC and VP9 of even size.
         check: sees every frame of the first complete pass and raises when the clip is not healthy.
 
     Raises:

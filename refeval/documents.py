@@ -81,11 +81,12 @@ def read_document(path: Path) -> dict[str, Any]:
     cure = "run the same command again: the file is made anew"
     try:
         content = json.loads(path.read_bytes())
+        whole = isinstance(content, dict) and content.pop("digest", None) == _digest(content)
     except ValueError as error:
         raise CorruptFile(f"{path}: cut short or not JSON", cure=cure) from error
-    if not isinstance(content, dict) or content.pop("digest", None) != _digest(content):
+    if not whole:
         raise CorruptFile(f"{path}: the content does not match its sha256", cure=cure)
-    return content
+    return dict(content)
 
 
 def encode(content: Mapping[str, Any]) -> bytes:

@@ -104,9 +104,15 @@ class Prepared:
             weights=self.generator.weights(),
             seed=self.target.seed,
             clip=self.clip,
-            expected=self.generator.expected(self.clip),
+            expected=self.generator.expected(self.clip) or self._demanded(),
         )
         return start_run(self.folder, manifest, self.suite)
+
+    def _demanded(self) -> ClipSpec | None:
+        """Ready clips may be of any size, unless the user says what they must have."""
+        target = self.target
+        given = (target.size, target.frames, target.fps)
+        return self.clip if any(value is not None for value in given) else None
 
 
 def prepare(target: Target, selection: Selection) -> Prepared:

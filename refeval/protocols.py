@@ -288,11 +288,7 @@ def case_contributions(
         record = table.get((metric.metric, case_id))
         status, reason = (record.status, record.reason) if record else (ScoreStatus.MISSING, "no record")
         if case_id not in applies(protocol, metric.metric, suite):
-            record, status, reason = (
-                None,
-                ScoreStatus.NOT_APPLICABLE,
-                "the protocol does not count such a case",
-            )
+            record, status, reason = None, ScoreStatus.NOT_APPLICABLE, "not counted by the protocol"
         found.append(_contribution(metric, _value(record, protocol), protocol, status, reason))
     return tuple(found)
 

@@ -8,11 +8,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
 # Letters that would make a cell a link, a tag, emphasis or a new column.
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WIDE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +71,17 @@ class Table:
     def terminal(self) -> RichTable:
         """The table for a terminal; no text is read as markup."""
         notes = Text("\n".join(self.notes)) if self.notes else None
-        table = RichTable(title=Text(self.title), caption=notes, caption_justify="left", title_justify="left")
+        table = RichTable(
+            title=Text(self.title), caption=notes, caption_justify="left", title_justify="left", box=SIMPLE_HEAD
+        )
         for i, column in enumerate(self.columns):
-            justify = "left" if i < self.left else "right"
-            table.add_column(Text(column), justify=justify, overflow="fold")
+            # A wide table would break its headings anywhere; MotionSmoothness breaks between its words.
+            heading = _WORDS.sub("\n", column) if len(self.columns) > _WIDE else column
+            table.add_column(Text(heading), justify="left" if i < self.left else "right", overflow="fold")
         for section, rows in self.parts():
             if section:
                 table.add_section()
-                table.add_row(Text(section.heading, style="bold"))
+                table.add_row(Text(section.heading, style="italic"))
             for row in rows:
                 table.add_row(*map(Text, row))
         return table

@@ -104,7 +104,7 @@ def run_labels(views: Sequence[RunView]) -> list[str]:
     names = [view.manifest.model for view in views]
     for detail in (
         [f"seed {view.manifest.seed}" for view in views],
-        ["{0.width}x{0.height}x{0.frames}".format(view.manifest.clip) for view in views],
+        [str(view.manifest.clip.spec()) for view in views],
         [view.run.folder.resolve().name for view in views],
         [f"run {i}" for i in range(1, len(views) + 1)],
     ):

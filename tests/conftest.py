@@ -86,9 +86,7 @@ def score_records(mixed_suite: Suite) -> st.SearchStrategy[list[ScoreRecord]]:
         value = outcome[0] * top if metric == "nexus" else bottom + outcome[0] * (top - bottom)
         strict = outcome[1] if metric == "nexus" else bottom + outcome[1] * (top - bottom)
         scored = ScoreStatus.SCORED
-        return ScoreRecord(
-            metric=metric, case=case, status=scored, value=value, strict_value=strict, task_key="0"
-        )
+        return ScoreRecord(metric=metric, case=case, status=scored, value=value, strict_value=strict, task_key="0")
 
     chosen = st.dictionaries(st.sampled_from(keys), outcome, max_size=len(keys))
     return chosen.map(lambda table: [record(key, outcome) for key, outcome in table.items()])

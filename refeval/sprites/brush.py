@@ -32,9 +32,7 @@ class Brush:
 
     def at(self, x: float, y: float, scale: float = 1.0) -> Brush:
         """The same canvas with the origin moved to (x, y) and a unit that is ``scale`` of the present one."""
-        return replace(
-            self, x=(self.x - x) * (1 / scale), y=(self.y - y) * (1 / scale), pixels=self.pixels * scale
-        )
+        return replace(self, x=(self.x - x) * (1 / scale), y=(self.y - y) * (1 / scale), pixels=self.pixels * scale)
 
     def cover(self, distance: Array) -> Array:
         """Share (0..1) of every pixel inside a figure, from its signed distance."""

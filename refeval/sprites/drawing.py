@@ -55,9 +55,7 @@ def draw_clip(scene: Scene, frames: int, height: int, width: int) -> npt.NDArray
     return _to_bytes(rgb)
 
 
-def draw_reference(
-    subject: Subject, height: int, width: int, pose: Pose = _REFERENCE_POSE
-) -> npt.NDArray[np.uint8]:
+def draw_reference(subject: Subject, height: int, width: int, pose: Pose = _REFERENCE_POSE) -> npt.NDArray[np.uint8]:
     """Draw a subject on white.
 
     Returns:

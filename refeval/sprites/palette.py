@@ -61,7 +61,8 @@ _NEUTRALS: Final[tuple[Rgb, ...]] = (
 def colour_votes(pixels: npt.NDArray[np.uint8]) -> dict[str, int]:
     """How many pixels are closest to each main colour.
 
-    Skin and its outline, trousers, white and black have votes of their own, which are left out: they say nothing of identity.
+    Skin and its outline, trousers, white and black have votes of their own, which are left out: they say
+    nothing of identity.
 
     Args:
         pixels: uint8 RGB, shape (N, 3), of a subject without its background.

@@ -26,6 +26,7 @@ _BUILDS: Final = {
     "round": (0.27, 0.36, 0.36),
 }
 
+_BARE_ARMS: Final = frozenset({"vest", "dress"})
 _SHORT_HAIRS: Final = frozenset({"short", "spiky", "parted"})
 
 
@@ -35,6 +36,9 @@ def paint_face(brush: Brush, subject: Subject) -> None:
     head = brush.at(0.0, -0.16, 0.76)
     _hair_behind(head, subject, SECOND_COLOURS[subject.colour])
     shoulders = both(ellipse(brush.x, brush.y - 1.04, 0.68, 0.36), brush.y - 0.97)
+    if subject.clothes in _BARE_ARMS:
+        brush.outline(shoulders, skin, LINE / 2)
+        shoulders = both(shoulders, np.abs(brush.x) - 0.42)
     _clothe(brush, shoulders, subject, SECOND_COLOURS[subject.second])
     neck = both(box(brush.x, brush.y - 0.58, 0.17, 0.2), ellipse(brush.x, brush.y - 0.5, 0.3, 0.3))
     brush.fill(neck, darker(skin, 0.14))
@@ -66,18 +70,16 @@ def _legs(brush: Brush, subject: Subject, waist: float) -> None:
 def _arms(brush: Brush, subject: Subject, shoulder: float, chin: float) -> None:
     side = np.abs(brush.x)
     top, hand = (shoulder - 0.04, chin + 0.13), (shoulder + 0.17, chin + 0.55)
-    bare = subject.clothes in {"vest", "dress"}
     brush.outline(capsule(side, brush.y, top, hand, 0.075), SKINS[subject.skin], LINE / 2)
-    if not bare:
+    if subject.clothes not in _BARE_ARMS:
         wrist = (shoulder + 0.14, chin + 0.46)
         brush.outline(capsule(side, brush.y, top, wrist, 0.085), SECOND_COLOURS[subject.colour], LINE / 2)
 
 
 def _garment(brush: Brush, subject: Subject, shoulder: float, waist: float, chin: float) -> Array:
     bottom, flare = {"dress": (0.56, 0.16), "coat": (0.6, 0.05)}.get(subject.clothes, (0.34, 0.02))
-    torso = (
-        trapezoid(brush.x, brush.y, shoulder - 0.05, waist + flare - 0.05, chin + 0.1, bottom - 0.05) - 0.05
-    )
+    hem = waist + flare - 0.05
+    torso = trapezoid(brush.x, brush.y, shoulder - 0.05, hem, chin + 0.1, bottom - 0.05) - 0.05
     belly = ellipse(brush.x, brush.y - 0.12, 0.4, 0.34) if subject.shape == "round" else torso
     return either(torso, belly)
 
@@ -94,7 +96,7 @@ def _clothe(brush: Brush, distance: Array, subject: Subject, colour: Rgb) -> Non
 
 def _skull(brush: Brush, shape: str) -> Array:
     x, y = brush.x, brush.y
-    if shape == "oval":
+    if shape in {"oval", "tall"}:
         return ellipse(x, y, 0.68, 0.9)
     if shape == "square":
         return box(x, y - 0.02, 0.74, 0.82, 0.4)
@@ -123,17 +125,15 @@ def _hair_behind(brush: Brush, subject: Subject, colour: Rgb) -> None:
 
 def _paint_head(brush: Brush, subject: Subject, hair: Rgb) -> None:
     skin = SKINS[subject.skin]
-    shape = subject.shape if subject.shape != "tall" else "oval"
     side = np.abs(brush.x)
     ears = circle(side - 0.78, brush.y - 0.06, 0.16)
     if subject.hair not in {"long", "bobbed"}:
         brush.outline(ears, skin)
-    skull = _skull(brush, shape)
+    skull = _skull(brush, subject.shape)
     head = brush.outline(skull, skin)
     brush.paint(brush.cover(ellipse(side - 0.46, brush.y - 0.32, 0.17, 0.11)) * head * 0.45, _BLUSH)
     if subject.extra == "beard":
-        lower = both(skull - 0.04, 0.28 + 0.3 * side - brush.y)
-        brush.fill(lower, hair)
+        brush.fill(both(skull - 0.04, 0.28 + 0.3 * side - brush.y), hair)
     _features(brush, subject, hair)
     _fringe(brush, subject, skull, hair)
     _wear(brush, subject, hair)
@@ -191,8 +191,5 @@ def _wear(brush: Brush, subject: Subject, hair: Rgb) -> None:
     elif subject.extra == "earrings":
         brush.dot(circle(side - 0.84, y - 0.32, 0.11), _GOLD, 0.11)
     elif subject.extra == "freckles":
-        brush.dot(
-            either(circle(side - 0.4, y - 0.26, 0.035), circle(side - 0.54, y - 0.34, 0.035)),
-            (150, 84, 50),
-            0.035,
-        )
+        spots = either(circle(side - 0.4, y - 0.26, 0.045), circle(side - 0.54, y - 0.34, 0.045))
+        brush.dot(spots, darker(SKINS[subject.skin], 0.45), 0.045)

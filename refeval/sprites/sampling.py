@@ -141,6 +141,4 @@ def _amplitude(motion: Motion, count: int) -> float:
         return _WAY_X[count]
     if motion in {Motion.UP, Motion.DOWN}:
         return _WAY_Y[count]
-    return {Motion.CLOSER: 0.9, Motion.AWAY: 0.9, Motion.SPIN: 0.9, Motion.CIRCLE: 0.9 * _WAY_X[count]}.get(
-        motion, 0.0
-    )
+    return {Motion.CLOSER: 0.9, Motion.AWAY: 0.9, Motion.SPIN: 0.9, Motion.CIRCLE: 0.9 * _WAY_X[count]}.get(motion, 0.0)

@@ -94,8 +94,8 @@ class Actor:
             return replace(pose, angle=pose.angle + 2 * math.pi * self.amplitude * time)
         if self.motion is Motion.CIRCLE:
             turn, radius = 2 * math.pi * time, self.amplitude / 2
-            across, down = math.sin(turn) / max(1.0, aspect), math.cos(turn) / max(1.0, 1 / aspect)
-            return replace(pose, x=pose.x + radius * across, y=pose.y - radius * down)
+            wide, high = math.sin(turn) / max(1.0, aspect), math.cos(turn) / max(1.0, 1 / aspect)
+            return replace(pose, x=pose.x + radius * wide, y=pose.y - radius * high)
         return pose
 
 

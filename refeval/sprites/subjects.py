@@ -109,9 +109,7 @@ class Subject:
     def __post_init__(self) -> None:
         for name, allowed in self._allowed().items():
             if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{self.kind} with {name} '{getattr(self, name)}'; known: {', '.join(allowed)}"
-                )
+                raise ValueError(f"{self.kind} with {name} '{getattr(self, name)}'; known: {', '.join(allowed)}")
         if self.colour == self.second:
             raise ValueError(f"both colours of a subject are '{self.colour}'")
 

@@ -134,9 +134,7 @@ def _cases() -> dict[str, _SuiteCase]:
     return cases
 
 
-def _new_subjects(
-    rng: np.random.Generator, kinds: Iterable[SubjectKind], seen: list[Subject]
-) -> list[Subject]:
+def _new_subjects(rng: np.random.Generator, kinds: Iterable[SubjectKind], seen: list[Subject]) -> list[Subject]:
     """Subjects unlike those ``seen``, which they join; colours differ, objects take turns in shape."""
     subjects: list[Subject] = []
     for kind in kinds:

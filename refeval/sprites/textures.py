@@ -39,9 +39,7 @@ def _checks(brush: Brush) -> Array:
     period, half = 0.6, 0.13
     even = box(_to_nearest_line(brush.x, period), _to_nearest_line(brush.y, period), half, half)
     x, y = brush.x + period / 2, brush.y + period / 2
-    return brush.cover(
-        either(even, box(_to_nearest_line(x, period), _to_nearest_line(y, period), half, half))
-    )
+    return brush.cover(either(even, box(_to_nearest_line(x, period), _to_nearest_line(y, period), half, half)))
 
 
 def _rings(brush: Brush) -> Array:

@@ -28,12 +28,7 @@ OFFICIAL = (V1_0, V1_1)
 RTOL = 1e-12
 COLUMNS = {metric.label: metric.id for metric in PUBLISHED_METRICS} | {"Motion": "motion_amplitude"}
 JSON_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text()
-    | st.sampled_from([10**400, -(10**400), "4"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([10**400, -(10**400), "4"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
@@ -81,9 +76,7 @@ def test_merge_parity(goldens: Path, tmp_path: Path) -> None:
                 if not expected["ok"]:
                     with pytest.raises(BadInput) as refusal:
                         folder_total(folder, **asked)
-                    assert (
-                        any(name in refusal.value.what for name in entry["files"]) and refusal.value.cure
-                    ), where
+                    assert any(name in refusal.value.what for name in entry["files"]) and refusal.value.cure, where
                 else:
                     wanted = json.loads(expected["text"])
                     found = official_keys(folder_total(folder, **asked))
@@ -184,6 +177,8 @@ def test_what_is_no_folder_of_files_is_refused(tmp_path: Path) -> None:
         ("motion_amplitude", {"motion_fb": None}),
         ("naturalscore_2", "error"),
         ("naturalscore_3", [4]),
+        ("naturalscore_1", 10**400),
+        ("gmescore", {"gme_score": -(10**400)}),
         ("gme_score", {"gme_score": 0.5}),
     ],
 )
@@ -198,7 +193,8 @@ def test_what_kills_the_merge_is_named(tmp_path: Path, stem: str, entry: object)
 def test_values_taken_from_a_folder(tmp_path: Path) -> None:
     files = {
         "facesim": {"a": {"cur_score": 1}, "b": 0.5, "c": {"arc_score": 0.5}},
-        "gmescore": {"a": {"gme_score": True}},
+        "gmescore": {"a": {"gme_score": True}, "c": {"gme_score": 10**400}},
+        "nexusscore": {"a": {"nexus_score": 0}, "b": {"retrieval_score": 0.02}},
         "gme_score": {"a": 0.25, "b": 0.75},
         "naturalscore_1": {"a": " 4 ", "b": None},
         "naturalscore_3": {"a": 3},
@@ -211,13 +207,16 @@ def test_values_taken_from_a_folder(tmp_path: Path) -> None:
     found = read_folder(tmp_path, V1_0)
     assert {metric: scores for metric, scores in found.values.items() if scores} == {
         "facesim": {"a": 1.0},
-        "gme": {"a": 1.0, "b": 0.75},
+        "gme": {"a": 1.0, "b": 0.75, "c": math.inf},
+        "nexus": {"a": 0.0},
         "natural": {"a": 3.5, "b": 2.0},
         "motion_amplitude": {"a": 0.125, "b": -2.0},
     }
     assert found.ids == {"a", "b", "c", "d"}
+    assert (found.applicable()["gme"], found.applicable()["facesim"], found.applicable()["nexus"]) == (3, 1, 1)
     total = folder_total(tmp_path, protocol=V1_0, domain=Domain.HUMAN)
-    assert total.problems == ("Aesthetics: 2 of 2 cases missing",)
+    lost = {"Aesthetics": 3, "Motion": 1, "NaturalScore": 1}
+    assert total.problems == tuple(f"{label}: {count} of 3 cases missing" for label, count in lost.items())
 
 
 @pytest.mark.parametrize("protocol", OFFICIAL)
@@ -251,24 +250,22 @@ def test_exported_files_look_official(mixed_suite: Suite, tmp_path: Path) -> Non
         scored("natural", "humanobj_1", 3.5, votes=[2, 5]),
         scored("natural", "faceobj_1", 4.5, votes=[4, 4.5, 5.0]),
         scored("natural", "singleobj_1", 2.25, votes=[5, "no score"]),
+        scored("natural", "multiobject_1", 4.0, votes=[0, 8]),
         scored("facesim", "multiface_1", 0.5),
         scored("facesim", "faceobj_1", 0.75),
-        ScoreRecord(
-            metric="gme", case="faceobj_1", status=ScoreStatus.FAILED, reason="planted", task_key="0"
-        ),
+        ScoreRecord(metric="gme", case="faceobj_1", status=ScoreStatus.FAILED, reason="planted", task_key="0"),
     ]
     (tmp_path / "facesim.json").write_text("an older export")
     written = write_folder(tmp_path, mixed_suite, records, model="Mine-1.3B")
     votes = [f"naturalscore_{number}.json" for number in (1, 2, 3)]
     assert [path.name for path in written] == ["Mine-1.3B_Open-Domain.json", "facesim.json", *votes]
-    assert (
-        tmp_path / "facesim.json"
-    ).read_text() == '{\n    "faceobj_1": {\n        "cur_score": 0.75\n    }\n}'
+    assert (tmp_path / "facesim.json").read_text() == '{\n    "faceobj_1": {\n        "cur_score": 0.75\n    }\n}'
     first = json.loads((tmp_path / votes[0]).read_text())
-    assert list(first.items()) == [("singleobj_1", "2.25"), ("faceobj_1", "4"), ("humanobj_1", "2")]
+    means = {"singleobj_1": "2.25", "multiobject_1": "4"}
+    assert list(first.items()) == [*means.items(), ("faceobj_1", "4"), ("humanobj_1", "2")]
     assert json.loads((tmp_path / votes[2]).read_text()) == {"faceobj_1": "5"}
     with pytest.raises(BadInput, match=r"facesim\.json"):
-        write_folder(tmp_path, mixed_suite, records[:3], model="Mine-1.3B")
+        write_folder(tmp_path, mixed_suite, records[:4], model="Mine-1.3B")
     with pytest.raises(BadInput, match="strict"):
         write_folder(tmp_path / "new", mixed_suite, records, model="Mine", protocol=STRICT)
     for model in ("../mine", ".mine", "", "a/b"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable
 
 import pytest
@@ -74,14 +75,22 @@ def test_weights_add_up_and_columns_are_weighted(protocol: ProtocolName, domain:
 
 
 @given(data=st.data())
-def test_order_of_records_does_not_matter(
-    mixed_suite: Suite, score_records: RecordLists, data: st.DataObject
-) -> None:
+def test_order_of_records_does_not_matter(mixed_suite: Suite, score_records: RecordLists, data: st.DataObject) -> None:
     records = data.draw(score_records)
     shuffled = data.draw(st.permutations(records))
     for protocol in ProtocolName:
         first = run_total(mixed_suite, records, protocol=protocol, allow_missing=True)
         assert run_total(mixed_suite, shuffled, protocol=protocol, allow_missing=True) == first
+
+
+def test_order_of_scores_does_not_move_the_last_bit() -> None:
+    chance = random.Random(0)
+    scores = [(str(number), chance.random()) for number in range(50)]
+    totals = set()
+    for _ in range(20):
+        chance.shuffle(scores)
+        totals.add(official_total({"gme": dict(scores)}, protocol=V1_1, domain=Domain.OPEN, applicable={}).total)
+    assert len(totals) == 1
 
 
 @given(data=st.data())
@@ -111,12 +120,11 @@ def test_a_better_value_never_lowers_the_strict_total(
 
 @pytest.mark.parametrize("domain", Domain)
 @pytest.mark.parametrize(("part", "expected"), [(-0.5, 0), (0, 0), (0.25, 0.25), (1, 1), (1.5, 1)])
-def test_strict_total_runs_from_0_to_1(
-    mixed_suite: Suite, domain: Domain, part: float, expected: float
-) -> None:
+def test_strict_total_runs_from_0_to_1(mixed_suite: Suite, domain: Domain, part: float, expected: float) -> None:
     total = run_total(mixed_suite, full_run(mixed_suite, part), protocol=STRICT, domain=domain)
     assert total.total == pytest.approx(expected, abs=1e-12)
     assert total.complete and not total.problems
+    assert [found.metric for found in total.metrics] == [slot.metric for slot in slots(STRICT, domain)]
     assert all(found.normalised == pytest.approx(expected, abs=1e-12) for found in total.metrics)
 
 
@@ -128,9 +136,7 @@ def test_strict_reads_the_strict_value(mixed_suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("status", [None, *(s for s in ScoreStatus if s is not ScoreStatus.SCORED)])
-def test_strict_is_undefined_while_a_case_has_no_value(
-    mixed_suite: Suite, status: ScoreStatus | None
-) -> None:
+def test_strict_is_undefined_while_a_case_has_no_value(mixed_suite: Suite, status: ScoreStatus | None) -> None:
     lost = [unscored("natural", "faceobj_1", status)] if status else []
     others = [r for r in full_run(mixed_suite, 1) if (r.metric, r.case) != ("natural", "faceobj_1")]
     total = run_total(mixed_suite, others + lost, protocol=STRICT)
@@ -162,9 +168,7 @@ def test_nexus_zeros_leave_only_the_official_mean(mixed_suite: Suite) -> None:
     everywhere = replaced(full_run(mixed_suite, 0.5), *(scored("nexus", case, 0.02, 0.7) for case in cases))
     once = replaced(everywhere, *(scored("nexus", case, 0.0, 0.0) for case in cases[1:]))
     for protocol in (V1_0, V1_1):
-        all_found, one_found = (
-            run_total(mixed_suite, some, protocol=protocol) for some in (everywhere, once)
-        )
+        all_found, one_found = (run_total(mixed_suite, some, protocol=protocol) for some in (everywhere, once))
         assert all_found.total == pytest.approx(one_found.total)
         counts = one_found.as_json()["counts"]["nexus_score"]
         assert counts == {"scored": len(cases), "applicable": len(cases), "averaged": 1}
@@ -195,9 +199,7 @@ def test_the_suite_decides_which_cases_count(mixed_suite: Suite) -> None:
     small = Suite(**{**vars(mixed_suite), "cases": tuple(objects)})
     total = run_total(small, full_run(small, 1), protocol=STRICT)
     assert total.total is None and total.problems == ("FaceSim: no applicable case",)
-    assert run_total(small, full_run(small, 1), protocol=STRICT, allow_missing=True).total == pytest.approx(
-        0.8
-    )
+    assert run_total(small, full_run(small, 1), protocol=STRICT, allow_missing=True).total == pytest.approx(0.8)
 
 
 def test_records_of_unknown_cases_and_doubles_are_refused(mixed_suite: Suite) -> None:
@@ -239,9 +241,7 @@ def test_contributions_add_up_to_the_total(
     parts = [
         contribution.share
         for case in mixed_suite.cases
-        for contribution in case_contributions(
-            mixed_suite, records, case.id, protocol=protocol, allow_missing=True
-        )
+        for contribution in case_contributions(mixed_suite, records, case.id, protocol=protocol, allow_missing=True)
     ]
     assert math.fsum(part for part in parts if part is not None) == pytest.approx(total, abs=1e-12)
 
@@ -263,5 +263,7 @@ def test_contributions_say_why(mixed_suite: Suite) -> None:
     amplitude = table["motion_amplitude"]
     assert (amplitude.raw, amplitude.clamped, amplitude.normalised) == (-1.5, 1.0, 1.0)
     assert amplitude.share == pytest.approx(0.02 / 9)
+    undefined = case_contributions(mixed_suite, records, "faceobj_1", protocol=STRICT)
+    assert {part.metric for part in undefined if part.share is None} == {"gme", "natural"}
     with pytest.raises(BadInput, match="nobody_1"):
         case_contributions(mixed_suite, records, "nobody_1", protocol=V1_1)

@@ -1,0 +1,256 @@
+"""Tables of a run: totals beside published systems, means per category, what became of every case."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from refeval.cases import Category
+from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
+from refeval.protocols import MetricTotal, ProtocolName, Total, applies
+from refeval.records import RenderStatus, ScoreStatus
+from refeval.reports.published_rows import NO_PART, NO_PART_NOTE, add_published, published_beside
+from refeval.reports.table import Section, Table, csv_text
+from refeval.reports.views import SHOWN_PROTOCOLS, RunView, as_view, metric_label, run_labels
+from refeval.runs import Run
+
+DAGGER = "†"
+_DAGGER_NOTE = (
+    f"{DAGGER} Not comparable: not every applicable case has a value. The official formula drops such cases from "
+    "the mean and counts a metric without any value as a mean of 0 in its raw unit (Aesthetics then counts as "
+    "-133.33)."
+)
+_ABSENT_NOTE = "absent: the run has no record of this metric."
+_UNDEFINED_NOTE = "undefined: the strict protocol gives no mean while an applicable case has no value."
+_LOWER_NOTE = "strict totals here are lower bounds: a case without a value counts as the lowest value of its metric."
+
+
+def totals_table(
+    runs: Sequence[Run | RunView],
+    *,
+    protocols: Sequence[ProtocolName] = SHOWN_PROTOCOLS,
+    published: bool = True,
+    allow_missing: bool = False,
+) -> Table:
+    """One row per run and protocol: TotalScore and the seven metrics, normalised, in per cent.
+
+    Args:
+        runs: run folders.
+        protocols: in the order of the rows.
+        published: add the published systems of the same domain, where the suite is one of OpenS2V-Eval and
+            opens2v-v1.1 is among the protocols.
+        allow_missing: strict totals are lower bounds instead of undefined.
+
+    Returns:
+        Every value has ``scored/applicable`` as its second line; notes explain every mark.
+    """
+    views = [as_view(run) for run in runs]
+    rows, notes = _run_rows(views, protocols, allow_missing)
+    sections: list[Section] = []
+    if published and ProtocolName.V1_1 in protocols:
+        systems = published_beside(views, notes)
+        if systems:
+            sections = [Section(first=0, heading="runs")]
+            add_published(systems, rows, sections, notes)
+    return Table(
+        title="Totals in per cent, with scored/applicable cases",
+        columns=("run", "protocol", "TotalScore", *(m.label for m in PUBLISHED_METRICS), "scored"),
+        rows=tuple(rows),
+        notes=tuple(dict.fromkeys(notes)),
+        left=2,
+        sections=tuple(sections),
+    )
+
+
+def totals_csv(runs: Sequence[Run | RunView], *, protocols: Sequence[ProtocolName] = SHOWN_PROTOCOLS) -> str:
+    """The totals of runs for programs: every digit, normalised to 0..1, counts in columns of their own.
+
+    An undefined value, or one that is no part of the domain's total, is an empty field.
+    """
+    columns = ["run", "suite", "domain", "protocol", "total", "complete", "scored", "applicable"]
+    for metric in PUBLISHED_METRICS:
+        columns += [metric.id, *(f"{metric.id}_{count}" for count in ("scored", "applicable", "averaged"))]
+    views = [as_view(run) for run in runs]
+    rows: list[list[object]] = []
+    for view, label in zip(views, run_labels(views), strict=True):
+        for protocol in protocols:
+            total = view.total(protocol)
+            head = [label, view.manifest.suite["name"], total.domain.value, protocol.value]
+            rows.append([*head, total.total, total.complete, *_coverage(total), *_metric_fields(total)])
+    return csv_text(columns, rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """One metric over the cases of one category.
+
+    Attributes:
+        value: mean of the values that the protocol averages, None where there is none; in per cent of the
+            metric's range where ``in_total``, else in the metric's own unit.
+        in_total: whether the metric has a weight in the total.
+        scored: applicable cases with a value.
+        applicable: cases that count.
+    """
+
+    value: float | None
+    in_total: bool
+    scored: int
+    applicable: int
+
+
+def category_means(run: Run | RunView, protocol: ProtocolName) -> dict[Category, dict[str, Mean]]:
+    """Mean of every recorded metric over the cases of each category that the suite has."""
+    view = as_view(run)
+    found: dict[Category, dict[str, Mean]] = {}
+    for category in Category:
+        ids = [case.id for case in view.suite.cases if case.category is category]
+        if ids:
+            found[category] = {metric: _category_mean(view, protocol, metric, ids) for metric in view.recorded}
+    return found
+
+
+def category_table(run: Run | RunView, protocol: ProtocolName) -> Table:
+    """:func:`category_means` as a table, one row per category."""
+    view = as_view(run)
+    means = category_means(view, protocol)
+    cases = Counter(case.category for case in view.suite.cases)
+    weighed = {metric: mean.in_total for row in means.values() for metric, mean in row.items()}
+    labels = [metric_label(m) if weighed[m] else f"{metric_label(m)} (raw)" for m in view.recorded]
+    rows = tuple(
+        (category.value, str(cases[category]), *(mean_text(mean) for mean in row.values()))
+        for category, row in means.items()
+    )
+    notes = ["Mean of the scored cases, in per cent of the metric's range, with scored/applicable cases."]
+    if not all(weighed.values()):
+        notes.append("raw: the metric is no part of this total; the mean is in its own unit.")
+    if absent := [category.value for category in Category if category not in means]:
+        notes.append(f"The suite has no case of: {', '.join(absent)}.")
+    title = f"Means per category, {run_labels([view])[0]}, {protocol}"
+    return Table(title=title, columns=("category", "cases", *labels), rows=rows, notes=tuple(notes))
+
+
+def mean_text(mean: Mean) -> str:
+    """``53.06`` over ``12/14``; a dash where no case counts or none has a value."""
+    if not mean.applicable:
+        return NO_PART
+    value = NO_PART if mean.value is None else f"{mean.value:.{2 if mean.in_total else 4}f}"
+    return f"{value}\n{mean.scored}/{mean.applicable}"
+
+
+def status_table(run: Run | RunView) -> Table:
+    """Per metric, how many cases of the suite have which status; every row adds up to the suite."""
+    view = as_view(run)
+    cases = [case.id for case in view.suite.cases]
+    rows = []
+    for metric in view.metrics:
+        counts = Counter(view.status(metric, case)[0] for case in cases)
+        rows.append((metric_label(metric), *(str(counts[status]) for status in ScoreStatus), str(len(cases))))
+    clips = Counter(render.status for case in cases if (render := view.renders.get(case)))
+    clips[RenderStatus.MISSING] += len(cases) - clips.total()
+    notes = [f"Clips: {', '.join(f'{clips[status]} {status}' for status in RenderStatus)} of {len(cases)}."]
+    if absent := [metric_label(metric) for metric in view.metrics if metric not in view.recorded]:
+        notes.append(f"No record at all: {', '.join(absent)}.")
+    columns = ("metric", *(status.value for status in ScoreStatus), "cases")
+    title = f"Status of every case, {run_labels([view])[0]}"
+    return Table(title=title, columns=columns, rows=tuple(rows), notes=tuple(notes))
+
+
+def _run_rows(
+    views: Sequence[RunView], protocols: Sequence[ProtocolName], allow_missing: bool
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
+    for view, label in zip(views, run_labels(views), strict=True):
+        for protocol in protocols:
+            total = view.total(protocol, allow_missing=allow_missing)
+            metrics = {metric.metric: metric for metric in total.metrics}
+            cells = [_metric_cell(view, metrics.get(metric), notes) for metric in METRIC_BY_ID]
+            scored, applicable = _coverage(total)
+            rows.append((label, protocol.value, _total_cell(total, notes), *cells, f"{scored}/{applicable}"))
+            notes += [note for metric in total.metrics if (note := _zeros_note(label, total, metric))]
+            if allow_missing and protocol is ProtocolName.STRICT and not total.complete:
+                notes.append(_LOWER_NOTE)
+    return rows, notes
+
+
+def _total_cell(total: Total, notes: list[str]) -> str:
+    if total.total is None:
+        notes.append(_UNDEFINED_NOTE)
+        return "undefined"
+    if total.protocol is ProtocolName.STRICT or total.complete:
+        return _per_cent(total.total)
+    notes.append(_DAGGER_NOTE)
+    return _per_cent(total.total) + DAGGER
+
+
+def _metric_cell(view: RunView, metric: MetricTotal | None, notes: list[str]) -> str:
+    if metric is None:
+        notes.append(NO_PART_NOTE)
+        return NO_PART
+    coverage = f"\n{metric.scored}/{metric.applicable}"
+    if metric.metric not in view.recorded:
+        notes.append(_ABSENT_NOTE)
+        return f"absent{coverage}"
+    if metric.normalised is None:
+        notes.append(_UNDEFINED_NOTE)
+        return f"undefined{coverage}"
+    return _per_cent(metric.normalised) + coverage
+
+
+def _zeros_note(label: str, total: Total, metric: MetricTotal) -> str | None:
+    if total.protocol is ProtocolName.STRICT or metric.averaged == metric.scored:
+        return None
+    return (
+        f"{label}, {total.protocol}: {metric.label} is the mean over {metric.averaged} of {metric.scored} scored "
+        "cases; the official formula leaves zeros out."
+    )
+
+
+def _coverage(total: Total) -> tuple[int, int]:
+    return sum(m.scored for m in total.metrics), sum(m.applicable for m in total.metrics)
+
+
+def _metric_fields(total: Total) -> list[object]:
+    metrics = {metric.metric: metric for metric in total.metrics}
+    fields: list[object] = []
+    for known in METRIC_BY_ID:
+        metric = metrics.get(known)
+        row = (metric.normalised, metric.scored, metric.applicable, metric.averaged) if metric else [None] * 4
+        fields += row
+    return fields
+
+
+def _per_cent(value: float) -> str:
+    return f"{100 * value:.2f}" if math.isfinite(value) else str(value)
+
+
+def _category_mean(view: RunView, protocol: ProtocolName, metric: str, ids: Sequence[str]) -> Mean:
+    table = view.contributions(protocol)
+    entries = [entry for case in ids for entry in table[case] if entry.metric == metric]
+    if not entries:
+        return _raw_mean(view, protocol, metric, ids)
+    strict = protocol is ProtocolName.STRICT
+    # An official value without a share is a zero that the official formula leaves out of its mean.
+    counted = [
+        entry.normalised for entry in entries if entry.normalised is not None and (strict or entry.share is not None)
+    ]
+    return Mean(
+        value=100 * math.fsum(counted) / len(counted) if counted else None,
+        in_total=True,
+        scored=sum(entry.raw is not None for entry in entries),
+        applicable=len(set(applies(protocol, metric, view.suite)) & set(ids)),
+    )
+
+
+def _raw_mean(view: RunView, protocol: ProtocolName, metric: str, ids: Sequence[str]) -> Mean:
+    records = [record for case in ids if (record := view.scores.get((metric, case)))]
+    found = [record.strict_value if protocol is ProtocolName.STRICT else record.value for record in records]
+    values = [value for value in found if value is not None]
+    return Mean(
+        value=math.fsum(values) / len(values) if values else None,
+        in_total=False,
+        scored=len(values),
+        applicable=sum(view.status(metric, case)[0] is not ScoreStatus.NOT_APPLICABLE for case in ids),
+    )
