@@ -1,4 +1,4 @@
-"""Command line: wiring only. What a command does stands in the package; what it prints stands in ``refeval.commands``."""
+"""Command line: wiring only. What a command does and prints stands in ``refeval/commands.py``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ CategoryOption = Annotated[str | None, typer.Option("--category", help="Only thi
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many cases, from the start.")]
 ShardOption = Annotated[str | None, typer.Option("--shard", help="i/n: every n-th case from the i-th.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the run.")]
-SizeOption = Annotated[str | None, typer.Option("--size", help="WIDTHxHEIGHT instead of the suite's; ready clips must have it.")]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", help="WIDTHxHEIGHT instead of the suite's; ready clips must have it.")
+]
 FramesOption = Annotated[int | None, typer.Option("--frames", help="Number of frames instead of the suite's.")]
 FpsOption = Annotated[str | None, typer.Option("--fps", help="Frames per second instead of the suite's.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the work.")]

@@ -21,6 +21,8 @@ LOG_LIMIT = 10 * 2**20
 _LINE_LIMIT = 64 * 2**10
 _SHOWN = 300
 _GRACE_S = 5.0
+# Death by SIGKILL is quick but not instant.
+_KILL_S = 1.0
 _POLL_S = 0.02
 _DRAIN_S = 1.0
 _DRAIN_READS = 64
@@ -183,15 +185,19 @@ def _drain(output: int, log: ProgramLog) -> None:
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     # A group is numbered by the process id of its first member and keeps the number while any member lives.
     try:
-        deadline = time.monotonic() + _GRACE_S
-        alive = _signal_group(process, signal.SIGTERM)
-        while alive and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-            alive = _signal_group(process, 0)
+        _signal_until_gone(process, signal.SIGTERM, _GRACE_S)
     finally:
         # A second Ctrl-C lands here at once.
-        _signal_group(process, signal.SIGKILL)
+        _signal_until_gone(process, signal.SIGKILL, _KILL_S)
         process.wait()
+
+
+def _signal_until_gone(process: subprocess.Popen[bytes], number: int, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    alive = _signal_group(process, number)
+    while alive and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        alive = _signal_group(process, 0)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:

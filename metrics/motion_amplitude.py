@@ -145,5 +145,7 @@ def _field(before: Grey, after: Grey) -> FlowField:
     height, width = before.shape
     size = (_GRID_WIDTH, int(height * _GRID_WIDTH / width))
     cells = cv2.resize(flow, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
-    magnitude = float(cv2.mean(cv2.magnitude(flow[..., 0], flow[..., 1]))[0])
-    return FlowField(cells=cells, magnitude=magnitude)
+    # cv2.magnitude and cv2.mean differ in the last bits with the address of the array (Intel IPP).
+    squares_hw2 = np.square(flow)
+    length_hw = np.sqrt(squares_hw2[..., 0] + squares_hw2[..., 1])
+    return FlowField(cells=cells, magnitude=float(np.mean(length_hw, dtype=np.float64)))

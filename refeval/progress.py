@@ -44,6 +44,7 @@ class ProgressView:
             TextColumn("{task.fields[now]}"),
             console=console,
         )
+        self._seen: set[tuple[Phase, str | None]] = set()
         self._tasks = {phase: self._progress.add_task(_TITLES[phase], total=cases, now="", bad=0) for phase in phases}
 
     def __enter__(self) -> Self:
@@ -62,7 +63,9 @@ class ProgressView:
         task = self._tasks[event.phase]
         if event.kind == "start":
             self._progress.update(task, now=event.case or "")
-        elif event.kind == "end":
+        elif event.kind == "end" and (event.phase, event.case) not in self._seen:
+            # Every worker tells of every case, be it only that another one had recorded it.
+            self._seen.add((event.phase, event.case))
             self._progress.advance(task)
             self._progress.update(task, now=self._remark(task, event))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -47,10 +48,8 @@ def refeval(*arguments: str | Path, env: Mapping[str, str] | None = None) -> sub
 
 def kill_group(process: subprocess.Popen[str]) -> None:
     """SIGKILL to the command and all its workers, as when the machine loses its power."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.communicate(timeout=60)
 
 

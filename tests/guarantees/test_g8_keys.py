@@ -67,12 +67,8 @@ def test_a_changed_clip_is_scored_anew_and_the_old_results_are_kept(
     assert refeval(*command).returncode == 0
     after = results(run)
     assert after["videos/singleobj_1.mp4"] == (clips / "singleobj_1.mp4").read_bytes()
-    assert (
-        after["scores/motion_amplitude/singleobj_1.json"] != before["scores/motion_amplitude/singleobj_1.json"]
-    )
-    assert (
-        after["scores/motion_amplitude/singleobj_2.json"] == before["scores/motion_amplitude/singleobj_2.json"]
-    )
+    assert after["scores/motion_amplitude/singleobj_1.json"] != before["scores/motion_amplitude/singleobj_1.json"]
+    assert after["scores/motion_amplitude/singleobj_2.json"] == before["scores/motion_amplitude/singleobj_2.json"]
     (kept,) = (run / "scores/motion_amplitude/superseded").iterdir()
     assert kept.read_bytes() == before["scores/motion_amplitude/singleobj_1.json"]
     assert len(list((run / "videos/superseded").iterdir())) == 2

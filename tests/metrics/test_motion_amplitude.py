@@ -189,6 +189,15 @@ def test_cores_do_not_move_the_number(cores: int, monkeypatch: pytest.MonkeyPatc
     assert score(pan(9, 2)) == expected
 
 
+def test_scoring_again_gives_the_same_number_wherever_the_arrays_lie() -> None:
+    frames = pan(7, 2)
+    expected = score(frames)
+    for shift in range(1, 41):
+        ballast = np.empty(shift * 1009, np.uint8)
+        assert score(frames) == expected
+        del ballast
+
+
 def test_another_process_on_one_core_gets_the_same_number() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"

@@ -87,7 +87,7 @@ def test_a_bad_case_is_named_with_file_case_and_field(entry: Any, message: str) 
     ],
 )
 def test_a_bad_file_is_named(text: str, message: str) -> None:
-    with pytest.raises(BadInput, match="x.json") as caught:
+    with pytest.raises(BadInput, match=r"x\.json") as caught:
         _parse(text)
     assert message in str(caught.value)
 
@@ -145,7 +145,10 @@ def test_selections_narrow_and_shards_cover() -> None:
     assert [case.id for case in Selection(limit=2).of(suite)] == everything[:2]
     chosen = Selection(category="multiface", limit=3).of(suite)
     assert [case.category for case in chosen] == [Category.MULTIFACE] * 3
-    assert [case.id for case in Selection(ids=(everything[5], everything[1])).of(suite)] == [everything[1], everything[5]]
+    assert [case.id for case in Selection(ids=(everything[5], everything[1])).of(suite)] == [
+        everything[1],
+        everything[5],
+    ]
 
 
 @pytest.mark.parametrize(
