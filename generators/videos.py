@@ -17,14 +17,12 @@ class Videos(Generator):
 
     Args:
         folder: where the clips lie.
-        shown: the folder as the user gave it, for messages.
     """
 
     version = "1"
 
-    def __init__(self, folder: Path, *, shown: str | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.shown = shown or str(folder)
 
     @classmethod
     def from_argument(cls, argument: str | None) -> Videos:
@@ -39,11 +37,11 @@ class Videos(Generator):
         if not folder.is_dir():
             problem = "is not a folder" if folder.exists() else "does not exist"
             raise BadInput(f"generator 'videos': '{argument}' {problem}", cure=_CURE)
-        return cls(folder, shown=argument)
+        return cls(folder)
 
     def settings(self) -> dict[str, Any]:
         """The folder's name; the bytes of each clip are in its key as an input."""
-        return {"folder": self.folder.resolve().name}
+        return {"folder": self._name}
 
     def inputs(self, case: Case) -> list[Path]:
         """The clip, where there is one."""
@@ -62,8 +60,13 @@ class Videos(Generator):
         """
         clip = self._clip(job.case)
         if not clip.is_file():
-            raise MissingClip(f"no clip {clip.name} in {self.shown}")
+            raise MissingClip(f"no clip {clip.name} in folder {self._name}")
         return clip
+
+    @property
+    def _name(self) -> str:
+        """Without the folders above it: records hold no paths of a machine."""
+        return self.folder.resolve().name
 
     def _clip(self, case: Case) -> Path:
         return self.folder / f"{case.id}.mp4"

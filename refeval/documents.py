@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +35,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with naming_a_full_disk(path), temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -43,17 +43,28 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with no_interruption():
             temporary.replace(path)
             _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise DiskFull(
-                f"no space to write {path.name}",
-                details=(("folder", str(path.parent)), ("free", f"{_free_bytes(path.parent):,} bytes")),
-                cure="free space or raise the quota, then run the same command again: nothing recorded is lost",
-            ) from error
-        raise
     finally:
         temporary.unlink(missing_ok=True)
     fault_point("after-replace")
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(path: Path) -> Iterator[None]:
+    """Turn the system's errors for lack of space into :class:`DiskFull`.
+
+    Args:
+        path: what is written, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise DiskFull(
+            f"no space to write {path.name}",
+            details=(("folder", str(path.parent)), ("free", f"{_free_bytes(path.parent):,} bytes")),
+            cure="free space or raise the quota, then run the same command again: nothing recorded is lost",
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from refeval.cases import Case, ClipSpec
 from refeval.clips import Clip, encode_clip, open_clip
+from refeval.documents import naming_a_full_disk
 from refeval.errors import MissingClip, RefevalError, UnusableClip
 from refeval.faults import fault_point
 from refeval.generators.base import Generator, RenderJob
@@ -105,7 +106,8 @@ class Renderer:
         clip = manifest.clip.spec()
         job = RenderJob(case=case, seed=manifest.seed, clip=clip, scratch=scratch, log=log)
         try:
-            made = self.generator.render(job)
+            with naming_a_full_disk(scratch):
+                made = self.generator.render(job)
             expected = manifest.expected.spec() if manifest.expected else None
             return _finished_file(made) if isinstance(made, Path) else _encoded(made, expected, self.generator.crf)
         finally:

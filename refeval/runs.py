@@ -219,13 +219,14 @@ def start_run(folder: Path, manifest: Manifest, suite: Suite) -> Run:
         BadInput: the folder holds another run, or something else.
     """
     run = Run(folder)
-    if (folder / "manifest.json").exists():
-        _refuse_another(run, manifest)
-        return run
-    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir() if path.name != "suite.json"):
-        raise BadInput(f"{folder} is not empty and not a run folder", cure="choose another folder with --out")
-    write_bytes(folder / "suite.json", suite.text.encode())
-    write_document(folder / "manifest.json", manifest.model_dump(mode="json"))
+    strange = folder.exists() and any(p.name != "suite.json" and not p.name.startswith(".") for p in folder.iterdir())
+    # Looked at last: another process may be starting the same run at this moment.
+    if not (folder / "manifest.json").exists():
+        if strange:
+            raise BadInput(f"{folder} is not empty and not a run folder", cure="choose another folder with --out")
+        write_bytes(folder / "suite.json", suite.text.encode())
+        write_document(folder / "manifest.json", manifest.model_dump(mode="json"))
+    _refuse_another(run, manifest)
     return run
 
 

@@ -48,8 +48,8 @@ class Scorer:
 
     def keys(self, case: Case) -> dict[str, str]:
         """The task key of every metric for a case, by metric id."""
-        render = self.run.render_record(case.id)
-        return {metric_id: self._key(case, metric, render) for metric_id, metric in self.metrics.items()}
+        clip = self._clip_state(self.run.render_record(case.id))
+        return {metric_id: self._key(case, metric, clip) for metric_id, metric in self.metrics.items()}
 
     def pending(self, case: Case, keys: Mapping[str, str]) -> list[str]:
         """The metrics that this case has no fitting record for."""
@@ -154,9 +154,16 @@ class Scorer:
             return None
         return None if self.retry_failed and record.status is ScoreStatus.FAILED else record
 
-    def _key(self, case: Case, metric: Metric, render: RenderRecord | None) -> str:
+    def _clip_state(self, render: RenderRecord | None) -> str:
+        """What there is to score: the clip's sha256, or why there is none; a clip that comes later is another key."""
+        if render is None:
+            return "no clip"
+        if render.status is not RenderStatus.RENDERED:
+            return f"{render.status}: {render.reason}"
+        return str(render.sha256) if self.run.has_clip(render) else "damaged"
+
+    def _key(self, case: Case, metric: Metric, clip: str) -> str:
         expected = self.run.manifest.expected
-        clip = (render.sha256 or f"{render.status}: {render.reason}") if render else "no clip"
         return task_key(
             "score",
             case=case.digest(),

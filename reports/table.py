@@ -72,7 +72,12 @@ class Table:
         """The table for a terminal; no text is read as markup."""
         notes = Text("\n".join(self.notes)) if self.notes else None
         table = RichTable(
-            title=Text(self.title), caption=notes, caption_justify="left", title_justify="left", box=SIMPLE_HEAD
+            title=Text(self.title),
+            caption=notes,
+            caption_justify="left",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
         )
         for i, column in enumerate(self.columns):
             # A wide table would break its headings anywhere; MotionSmoothness breaks between its words.

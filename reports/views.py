@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,26 @@ class RunView:
     def suite(self) -> Suite:
         # A data folder is given so that no other one is looked for or drawn: reports never open references.
         return self.run.suite(data=self.run.folder)
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """The manifest as rows of text: what was run, and with which versions."""
+        manifest = self.manifest
+        suite, spec = manifest.suite, manifest.clip.spec()
+        settings = json.dumps(manifest.settings, sort_keys=True, ensure_ascii=False)
+        return (
+            ("model", manifest.model),
+            ("suite", f"{suite['name']} ({suite['domain']} domain, {suite['cases']} cases)"),
+            ("suite sha256", str(suite["sha256"])),
+            ("seed", str(manifest.seed)),
+            ("clip", f"{spec.width}x{spec.height}, {spec.frames} frames at {spec.fps} fps"),
+            ("settings", settings),
+            ("generator version", manifest.generator_version),
+            *((f"weights {name}", sha256) for name, sha256 in sorted(manifest.weights.items())),
+            ("refeval", manifest.refeval_version),
+            ("git commit", manifest.git_commit or "–"),
+            ("environment", ", ".join(f"{name} {v}" for name, v in sorted(manifest.environment.items()))),
+        )
 
     @cached_property
     def scores(self) -> dict[tuple[str, str], ScoreRecord]:

@@ -39,7 +39,7 @@ def test_a_missing_clip_is_missing_and_says_where(tmp_path: Path, monkeypatch: p
     generator = Videos.from_argument("clips")
     case = make_case(tmp_path, ("a/1.png", "Cup"), case_id="faceobj_15")
     assert generator.inputs(case) == []
-    with pytest.raises(MissingClip, match=r"^no clip faceobj_15\.mp4 in clips$"):
+    with pytest.raises(MissingClip, match=r"^no clip faceobj_15\.mp4 in folder clips$"):
         generator.render(make_job(tmp_path, case))
 
 

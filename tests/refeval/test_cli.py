@@ -12,21 +12,10 @@ from refeval.errors import ExitCode
 from tests.guarantees.broken_clips import write_good_clip
 from tests.guarantees.command import SMALL, refeval, write_suite
 
-COMMANDS = [
-    "run",
-    "render",
-    "score",
-    "total",
-    "report",
-    "check",
-    "explain",
-    "export",
-    "fetch",
-    "cases",
-    "models",
-    "metrics",
-    "doctor",
-]
+COMMANDS = (
+    *("run", "render", "score", "total", "report", "check", "explain"),
+    *("export", "fetch", "cases", "models", "metrics", "doctor"),
+)
 DOCS = Path(__file__).parents[2] / "docs"
 
 

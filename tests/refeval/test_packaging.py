@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_wheel_holds_only_refeval(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     names = [name for name in tracked.split("\0") if name and (ROOT / name).exists()]
     archive = ["tar", "-c", "--files-from=-"]
     tar = subprocess.run(archive, cwd=ROOT, input="\n".join(names).encode(), capture_output=True, check=True).stdout
