@@ -160,6 +160,11 @@ class Suite:
                 return case
         raise KeyError(case_id)
 
+    @property
+    def root(self) -> Path | None:
+        """The data folder that its images lie in, where one is known."""
+        return self.cases[0].references[0].root
+
 
 def reference_kind(path: str, label: str) -> ReferenceKind:
     """Person, object or background, from the folders of the path and the class label."""

@@ -89,7 +89,7 @@ def run(
         return _show_forecast(prepared, manner, score=score, as_json=as_json)
     phases = [Phase.RENDER, Phase.SCORE] if score else [Phase.RENDER]
     started = prepared.start()
-    outcome = _work(started, prepared.cases, phases, manner, target.model, target.data)
+    outcome = _work(started, prepared.cases, phases, manner, target.model, prepared.suite.root)
     return _finish(started, outcome, report=score, as_json=as_json)
 
 
@@ -107,7 +107,7 @@ def score(
 
 def total(path: Path, *, domain: str | None, protocol: str | None, allow_missing: bool, as_json: bool) -> ExitCode:
     """``refeval total``."""
-    from refeval.reports.totals import total_table
+    from refeval.reports.explain import total_table
 
     chosen = _protocol(protocol)
     if (path / "manifest.json").is_file():
@@ -128,8 +128,7 @@ def total(path: Path, *, domain: str | None, protocol: str | None, allow_missing
         # The official result may hold NaN, and then so does ours; every other command writes strict JSON.
         _OUT.out(json.dumps(result.as_json(), indent=1), highlight=False)
     else:
-        _OUT.print(total_table(result).terminal())
-        _say_problems(result)
+        _OUT.print(total_table(result, title=str(path)).terminal())
     return ExitCode.OK if result.total is not None else ExitCode.INCOMPLETE
 
 
@@ -140,7 +139,8 @@ def report(runs: Sequence[Path], *, out: Path | None, data: Path | None, as_json
 
     opened = [Run(folder) for folder in runs]
     for one in opened:
-        keep_references(one, one.suite(data).cases)
+        rendered = {record.case for record in one.render_records()}
+        keep_references(one, [case for case in one.suite(data).cases if case.id in rendered])
     written = write_report(opened, out or opened[0].folder / "reports")
     if as_json:
         _print_json({"written": [str(path) for path in written]})
@@ -353,11 +353,6 @@ def _show_rows(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> 
 def _case_row(case: Case) -> dict[str, str]:
     references = ", ".join(f"{reference.label} ({reference.kind.value})" for reference in case.references)
     return {"case": case.id, "category": case.category.value, "references": references, "prompt": case.prompt}
-
-
-def _say_problems(total: Total) -> None:
-    for problem in total.problems:
-        _OUT.print(Text(f"  {problem}"), soft_wrap=True)
 
 
 def _say_written(written: Sequence[Path]) -> None:

@@ -122,8 +122,8 @@ def prepare(target: Target, selection: Selection) -> Prepared:
         BadInput: model, suite, selection or settings.
         MissingPrerequisite: data or packages are missing.
     """
-    suite = load_suite(target.suite, data=target.data)
     generator = load_generator(target.model)
+    suite = load_suite(target.suite, data=target.data)
     cases = selection.of(suite)
     for case in cases:
         generator.inputs(case)
@@ -178,6 +178,7 @@ def carry_out(
         retry_failed=manner.retry_failed,
     )
     outcome = Supervisor(order, workers=manner.workers, on_event=on_event).run()
+    run.leases.sweep()
     if order.metrics and Phase.SCORE in phases and len(outcome.unavailable) == len(order.metrics):
         raise next(iter(outcome.unavailable.values()))
     return outcome

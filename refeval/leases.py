@@ -61,6 +61,12 @@ class LeaseBook:
                 fault_point("before-release")
                 self._release(task)
 
+    def sweep(self) -> None:
+        """Remove what dead owners have left behind; their tasks are free with or without it."""
+        for claim in sorted(self.folder.glob("*.*")):
+            if not claim.name.startswith(".") and not self._is_alive(claim):
+                claim.unlink(missing_ok=True)
+
     def _take(self, task: str) -> bool:
         self.folder.mkdir(parents=True, exist_ok=True)
         claims = self._claims(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from refeval.runs import Run
 THUMBNAIL_SIDE = 256
 _QUALITY = 88
 # What Pillow raises for files that are cut short, not images, or too large to be one.
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def keep_references(run: Run, cases: Iterable[Case]) -> None:

@@ -19,7 +19,8 @@ _NONE = "–"
 def explain_run(run: Run | RunView, *, protocols: Sequence[ProtocolName] = tuple(ProtocolName)) -> list[Table]:
     """For each protocol, from raw means to the total: the contributions of the rows add up to the last row."""
     view = as_view(run)
-    return [_total_table(view, view.total(protocol)) for protocol in protocols]
+    title = run_labels([view])[0]
+    return [total_table(view.total(protocol), title=title) for protocol in protocols]
 
 
 def explain_case(
@@ -35,7 +36,8 @@ def explain_case(
     return [_case_table(view, case), _scores_table(view, case, protocols)]
 
 
-def _total_table(view: RunView, total: Total) -> Table:
+def total_table(total: Total, *, title: str) -> Table:
+    """One total, metric by metric; the title names whose it is."""
     rows = [_metric_row(metric) for metric in total.metrics]
     scored = sum(metric.scored for metric in total.metrics)
     applicable = sum(metric.applicable for metric in total.metrics)
@@ -50,7 +52,7 @@ def _total_table(view: RunView, total: Total) -> Table:
     elif not total.complete:
         notes.append("The total is not comparable: an applicable case has no value.")
     return Table(
-        title=f"{run_labels([view])[0]}, {total.protocol}, {total.domain} domain",
+        title=f"{title}, {total.protocol}, {total.domain} domain",
         columns=("metric", "mean", "range", "normalised", "weight", "contribution", "in the mean", "scored"),
         rows=(*rows, last),
         notes=tuple(notes),

@@ -58,7 +58,7 @@ class Showing:
         size: size, length and rate of the clip, or None.
         quality: 0..1, weighted mean of the normalised strict values that there are; None without any.
         trouble: statuses that are not as they should be, worst first.
-        lines: the metrics that the run has records of.
+        lines: the metrics that the run has records of; none where ``gap`` already says it all.
     """
 
     run: str
@@ -85,8 +85,9 @@ class Card:
 
     @property
     def statuses(self) -> tuple[str, ...]:
-        """Every status that a metric of the case has, for the filter."""
-        return tuple(sorted({line.status for showing in self.showings for line in showing.lines}))
+        """Every status that a metric or a clip of the case has, for the filter."""
+        lines = {line.status for showing in self.showings for line in showing.lines}
+        return tuple(sorted(lines | set(self.trouble)))
 
     @property
     def quality(self) -> float | None:
@@ -214,7 +215,7 @@ def _showing(view: RunView, label: str, case: Case, file: Path | None, page_fold
         size=clip_text(render) if render and render.clip else None,
         quality=_quality(view.contributions(ProtocolName.STRICT)[case.id]),
         trouble=tuple(status.value for status in _TROUBLE if status in trouble),
-        lines=_merged(lines),
+        lines=_merged(lines) if file else _unless_the_gap_says_it(_merged(lines)),
     )
 
 
@@ -238,7 +239,8 @@ def _line(view: RunView, case: Case, metric: str) -> ScoreLine:
     entries = [_entry(view, case, metric, protocol) for protocol in SHOWN_PROTOCOLS]
     strict = entries[-1]
     if status is ScoreStatus.SCORED:
-        reason = next((entry.reason for entry in entries if entry and entry.reason), None)
+        remarks = zip(SHOWN_PROTOCOLS, entries, strict=True)
+        reason = next((f"{p}: {entry.reason}" for p, entry in remarks if entry and entry.reason), None)
     return ScoreLine(
         label=metric_label(metric),
         status=status.value,
@@ -263,6 +265,10 @@ def _value(view: RunView, case: Case, metric: str, protocol: ProtocolName, entry
     strict = protocol is ProtocolName.STRICT
     raw = record and (record.strict_value if strict else record.value)
     return "–" if raw is None else f"{raw:.4g} raw"
+
+
+def _unless_the_gap_says_it(lines: tuple[ScoreLine, ...]) -> tuple[ScoreLine, ...]:
+    return () if len(lines) == 1 and lines[0].status in _TROUBLE else lines
 
 
 def _merged(lines: tuple[ScoreLine, ...]) -> tuple[ScoreLine, ...]:

@@ -19,8 +19,9 @@ _ORDER = (
 def report_markdown(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery) -> str:
     """Facts of the runs, totals, means per category, statuses, the worst cases and the empty ones."""
     tables = [_facts_table(views, labels), totals_table(views)]
-    tables += [category_table(view, protocol) for view in views for protocol in SHOWN_PROTOCOLS]
-    tables += [status_table(view) for view in views]
+    for view, label in zip(views, labels, strict=True):
+        tables += [category_table(view, protocol, label=label) for protocol in SHOWN_PROTOCOLS]
+        tables.append(status_table(view, label=label))
     if gallery.cards:
         tables.append(_worst_table(gallery))
     if gallery.empty:
@@ -44,6 +45,7 @@ def _worst_table(gallery: Gallery) -> Table:
             for line in showing.lines
             if line.status in card.trouble
         )
+        reasons |= dict.fromkeys(showing.gap for showing in card.showings if showing.gap)
         quality = "–" if card.quality is None else f"{100 * card.quality:.1f}"
         rows.append((card.id, card.category, "; ".join(reasons), quality))
     return Table(

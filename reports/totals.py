@@ -111,8 +111,8 @@ def category_means(run: Run | RunView, protocol: ProtocolName) -> dict[Category,
     return found
 
 
-def category_table(run: Run | RunView, protocol: ProtocolName) -> Table:
-    """:func:`category_means` as a table, one row per category."""
+def category_table(run: Run | RunView, protocol: ProtocolName, *, label: str | None = None) -> Table:
+    """:func:`category_means` as a table, one row per category; ``label`` names the run instead of its model."""
     view = as_view(run)
     means = category_means(view, protocol)
     cases = Counter(case.category for case in view.suite.cases)
@@ -127,7 +127,7 @@ def category_table(run: Run | RunView, protocol: ProtocolName) -> Table:
         notes.append("raw: the metric is no part of this total; the mean is in its own unit.")
     if absent := [category.value for category in Category if category not in means]:
         notes.append(f"The suite has no case of: {', '.join(absent)}.")
-    title = f"Means per category, {run_labels([view])[0]}, {protocol}"
+    title = f"Means per category, {label or run_labels([view])[0]}, {protocol}"
     return Table(title=title, columns=("category", "cases", *labels), rows=rows, notes=tuple(notes))
 
 
@@ -139,7 +139,7 @@ def mean_text(mean: Mean) -> str:
     return f"{value}\n{mean.scored}/{mean.applicable}"
 
 
-def status_table(run: Run | RunView) -> Table:
+def status_table(run: Run | RunView, *, label: str | None = None) -> Table:
     """Per metric, how many cases of the suite have which status; every row adds up to the suite."""
     view = as_view(run)
     cases = [case.id for case in view.suite.cases]
@@ -153,7 +153,7 @@ def status_table(run: Run | RunView) -> Table:
     if absent := [metric_label(metric) for metric in view.metrics if metric not in view.recorded]:
         notes.append(f"No record at all: {', '.join(absent)}.")
     columns = ("metric", *(status.value for status in ScoreStatus), "cases")
-    title = f"Status of every case, {run_labels([view])[0]}"
+    title = f"Status of every case, {label or run_labels([view])[0]}"
     return Table(title=title, columns=columns, rows=tuple(rows), notes=tuple(notes))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.resources
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,8 @@ class RunSummary:
 class HeatTable:
     """Means per category as the page shows them: rows of (category, (mean, its text) per metric)."""
 
-    heading: str
+    label: str
+    protocol: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[Mean, str], ...]], ...]
     notes: tuple[str, ...]
@@ -124,6 +126,7 @@ def _page(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["words"] = _words
     page: str = environment.get_template("web.html").render(
         policy=_policy(style, script, gallery),
         style=Markup(style),
@@ -132,7 +135,7 @@ def _page(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery) -> 
         suite=views[0].manifest.suite,
         totals=totals_table(views),
         heats=[_heat(view, label, p) for view, label in zip(views, labels, strict=True) for p in SHOWN_PROTOCOLS],
-        statuses=[status_table(view) for view in views],
+        statuses=[status_table(view, label=label) for view, label in zip(views, labels, strict=True)],
         gallery=gallery,
         categories=_present_categories(gallery),
         known_statuses=[status.value for status in ScoreStatus],
@@ -141,6 +144,10 @@ def _page(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery) -> 
         dagger=DAGGER,
     )
     return page
+
+
+def _words(heading: str) -> list[str]:
+    return re.split(r"(?<=[a-z])(?=[A-Z])|(?<=_)", heading)
 
 
 def _asset(name: str) -> str:
@@ -188,9 +195,10 @@ def _summary(view: RunView, label: str) -> RunSummary:
 
 
 def _heat(view: RunView, label: str, protocol: ProtocolName) -> HeatTable:
-    table = category_table(view, protocol)
+    table = category_table(view, protocol, label=label)
     return HeatTable(
-        heading=f"{label}, {protocol}",
+        label=label,
+        protocol=protocol.value,
         columns=("category", *table.columns[2:]),
         rows=tuple(
             (category.value, tuple((mean, mean_text(mean)) for mean in row.values()))

@@ -60,7 +60,7 @@ def test_no_secret_reaches_a_file(tmp_path: Path) -> None:
     refeval("run", "--model", f"command:{program}", *SMALL[2:], "--limit", "1", "--out", tmp_path / "a", env=env)
     refeval("run", *SMALL, "--limit", "1", "--out", tmp_path / "b", env=env)
     files = [path for folder in ("a", "b") for path in (tmp_path / folder).rglob("*") if path.is_file()]
-    assert any("redacted OPENAI_API_KEY" in path.read_text(errors="replace") for path in files)
+    assert any("[redacted " in path.read_text(errors="replace") for path in files)
     assert not [path for path in files if secret.encode() in path.read_bytes()]
 
 

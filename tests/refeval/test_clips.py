@@ -104,6 +104,17 @@ def test_encoding_twice_gives_the_same_bytes() -> None:
     assert encode_clip(frames, Fraction(16)) == encode_clip(frames, Fraction(16))
 
 
+@pytest.mark.parametrize("size", [(64, 48), (320, 192)], ids=str)
+def test_bytes_do_not_depend_on_what_lies_in_memory(size: tuple[int, int]) -> None:
+    frames = moving_frames(width=size[0], height=size[1], count=12)
+    expected = encode_clip(frames, Fraction(16))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        ballast = [rng.bytes(int(length)) for length in rng.integers(1, 60_000, 30)]
+        assert encode_clip(frames, Fraction(16)) == expected
+        del ballast
+
+
 def test_bytes_do_not_depend_on_cores_or_threads() -> None:
     code = (
         "import hashlib, os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"

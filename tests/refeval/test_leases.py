@@ -109,6 +109,17 @@ def test_an_owner_elsewhere_is_dead_after_silence_only(tmp_path: Path, monkeypat
     assert ours()
 
 
+def test_sweeping_takes_the_dead_only(tmp_path: Path) -> None:
+    book = LeaseBook(tmp_path)
+    dead = {"host": "h", "boot": "b", "namespace": "n", "pid": 1, "started": "1"}
+    (tmp_path / "elsewhere.0").write_text(json.dumps(dead))
+    with book.hold("mine"):
+        here = json.loads((tmp_path / "mine.0").read_text())
+        (tmp_path / "gone.0").write_text(json.dumps({**here, "token": "x", "started": "1"}))
+        book.sweep()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere.0", "mine.0"]
+
+
 def test_a_process_number_used_again_is_not_the_owner(tmp_path: Path) -> None:
     book = LeaseBook(tmp_path)
     with book.hold("a"):
