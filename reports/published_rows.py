@@ -60,7 +60,7 @@ def add_published(
 
 def _published_row(system: PublishedRow, origin: int) -> tuple[str, ...]:
     cells = [f"{system.columns[metric]:.2f}" if metric in system.columns else NO_PART for metric in METRIC_BY_ID]
-    name = f"{system.model} {_mark(origin)}"
+    name = f"{system.model}\u00a0{_mark(origin)}"
     return (name, system.protocol.value, f"{system.total:.2f}", *cells, "published")
 
 
