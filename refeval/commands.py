@@ -25,7 +25,7 @@ from refeval.registry import generator_targets, load_metric, metric_targets
 from refeval.runs import Run
 from refeval.selection import Selection
 from refeval.suggestions import did_you_mean
-from refeval.suites import SUITES, load_suite
+from refeval.suites import SUITES, data_folder, load_suite
 from refeval.supervisor import Outcome
 from refeval.thumbnails import keep_references
 from refeval.work import Phase
@@ -100,8 +100,9 @@ def score(
     if offline:
         _go_offline()
     scored = Run(folder)
-    cases = selection.of(scored.suite(data))
-    outcome = _work(scored, cases, [Phase.SCORE], manner, None, data)
+    root = data_folder(str(scored.manifest.suite["name"]), data)
+    cases = selection.of(scored.suite(root))
+    outcome = _work(scored, cases, [Phase.SCORE], manner, None, root)
     return _finish(scored, outcome, report=True, as_json=as_json)
 
 
@@ -145,7 +146,7 @@ def report(runs: Sequence[Path], *, out: Path | None, data: Path | None, as_json
     if as_json:
         _print_json({"written": [str(path) for path in written]})
     else:
-        _OUT.print(totals_table(opened).terminal())
+        _OUT.print(totals_table(opened, published=False).transposed().terminal())
         _say_written(written)
     return ExitCode.OK
 
@@ -268,7 +269,7 @@ def _finish(run: Run, outcome: Outcome, *, report: bool, as_json: bool) -> ExitC
     if report:
         from refeval.reports.totals import totals_table
 
-        _OUT.print(totals_table([run]).terminal())
+        _OUT.print(totals_table([run], published=False).transposed().terminal())
     _say_statuses(run, outcome)
     _say_written(written)
     return code

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
+import traceback
 from collections.abc import Mapping
 from urllib.parse import quote
 
@@ -12,6 +14,16 @@ _SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNO
 _SHORTEST = 4
 # Switches such as TOKENIZERS_PARALLELISM=false carry a secret's name and hide nothing.
 _SWITCHES = frozenset({"true", "false", "none", "null"})
+
+
+def describe_failure(error: Exception) -> str:
+    """What a record says of an unexpected error, ``ValueError: no``; its traceback goes to standard error, the log.
+
+    Messages of other people's code may quote a request with its key: both are redacted.
+    """
+    redactor = Redactor.from_environment()
+    sys.stderr.write(redactor.text("".join(traceback.format_exception(error))))
+    return redactor.text(f"{type(error).__name__}: {error}")
 
 
 class Redactor:

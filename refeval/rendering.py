@@ -6,7 +6,6 @@ import hashlib
 import resource
 import shutil
 import time
-import traceback
 from pathlib import Path
 
 from refeval.cases import Case, ClipSpec
@@ -18,6 +17,7 @@ from refeval.generators.base import Generator, RenderJob
 from refeval.health import HealthCheck
 from refeval.keys import file_sha256, task_key
 from refeval.records import RenderRecord, RenderStatus
+from refeval.redaction import describe_failure
 from refeval.runs import Run
 
 RENDER = "render"
@@ -78,8 +78,7 @@ class Renderer:
         except RefevalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever else a generator raises is its failure on this case
-            traceback.print_exc()
-            status, reason = RenderStatus.FAILED, f"{type(error).__name__}: {error}"
+            status, reason = RenderStatus.FAILED, describe_failure(error)
         fault_point("rendered")
         record = RenderRecord(
             case=case.id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Mapping
 
 from refeval.applicability import official_applies, strict_applies
@@ -15,6 +14,7 @@ from refeval.health import HealthCheck
 from refeval.keys import file_sha256, library_versions, task_key
 from refeval.metrics.base import Metric
 from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
+from refeval.redaction import describe_failure
 from refeval.runs import Run
 
 
@@ -109,8 +109,7 @@ class Scorer:
         except RefevalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever else a metric raises is its failure on this clip
-            traceback.print_exc()
-            self._write(case, metric_id, keys, render, ScoreStatus.FAILED, f"{type(error).__name__}: {error}")
+            self._write(case, metric_id, keys, render, ScoreStatus.FAILED, describe_failure(error))
             return
         fault_point("scored")
         if not (math.isfinite(score.value) and math.isfinite(score.strict_value)):

@@ -99,9 +99,12 @@ def load_suite(suite: str, *, data: Path | None = None) -> Suite:
 def suite_of_run(name: str, text: str, *, domain: Domain, clip: ClipSpec, data: Path | None) -> Suite:
     """The suite kept in a run folder, with the data folder of this machine if there is one."""
     root = data or _data_from_environment()
-    if root is None and name == "sprites":
-        root = sprites_folder()
     return parse_suite(text, name=name, domain=domain, clip=clip, source=f"suite.json of the run ({name})", root=root)
+
+
+def data_folder(suite: str, data: Path | None) -> Path | None:
+    """Where the images of a suite lie on this machine, if that is known; those of ``sprites`` are drawn."""
+    return data or _data_from_environment() or (sprites_folder() if suite == "sprites" else None)
 
 
 def sprites_folder() -> Path:

@@ -24,6 +24,8 @@ from refeval.worker import log_path
 
 _DEATHS_ALLOWED = 2
 _GRACE_S = 30.0
+# By default the C library gives each large buffer of a frame back to the system and fetches it anew.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 pass_fds=[writing],
+                env={**_ALLOCATOR, **os.environ},
             )
         os.close(writing)
         worker = _Worker(index=index, process=process, events=reading)

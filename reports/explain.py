@@ -44,7 +44,7 @@ def total_table(total: Total, *, title: str) -> Table:
     whole = _NONE if total.total is None else _per_cent(total.total)
     last = ("TotalScore", _NONE, _NONE, _NONE, "1.00", whole, _NONE, f"{scored}/{applicable}")
     notes = [
-        "normalised = (mean - low) / (high - low); contribution = 100 * weight * normalised.",
+        "0..1 = (mean - low) / (high - low); points = 100 * weight * that; in mean = cases averaged.",
         *(f"{problem}." for problem in total.problems),
     ]
     if total.total is None:
@@ -53,7 +53,7 @@ def total_table(total: Total, *, title: str) -> Table:
         notes.append("The total is not comparable: an applicable case has no value.")
     return Table(
         title=f"{title}, {total.protocol}, {total.domain} domain",
-        columns=("metric", "mean", "range", "normalised", "weight", "contribution", "in the mean", "scored"),
+        columns=("metric", "mean", "range", "0..1", "weight", "points", "in mean", "scored"),
         rows=(*rows, last),
         notes=tuple(notes),
     )

@@ -16,6 +16,7 @@ from rich.text import Text
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WIDE = 8
+_NAME = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,11 @@ class Table:
         for i, column in enumerate(self.columns):
             # A wide table would break its headings anywhere; MotionSmoothness breaks between its words.
             heading = _WORDS.sub("\n", column) if len(self.columns) > _WIDE else column
-            table.add_column(Text(heading), justify="left" if i < self.left else "right", overflow="fold")
+            number = i >= self.left
+            name = i == 0 and all(len(row[0]) <= _NAME for row in self.rows)
+            table.add_column(
+                Text(heading), justify="right" if number else "left", overflow="fold", no_wrap=number or name
+            )
         for section, rows in self.parts():
             if section:
                 table.add_section()
@@ -90,6 +95,19 @@ class Table:
             for row in rows:
                 table.add_row(*map(Text, row))
         return table
+
+    def transposed(self) -> Table:
+        """The table with its rows as columns: a wide table of few rows fits a terminal. Sections are left out."""
+        lines = zip(*(row[self.left :] for row in self.rows), strict=True)
+        return Table(
+            title=self.title,
+            columns=("", *(" ".join(row[: self.left]) for row in self.rows)),
+            rows=tuple(
+                (column, *("  ".join(cell.split("\n")) for cell in line))
+                for column, line in zip(self.columns[self.left :], lines, strict=True)
+            ),
+            notes=self.notes,
+        )
 
     def parts(self) -> list[tuple[Section | None, tuple[tuple[str, ...], ...]]]:
         """The rows by section, in order; one part without a heading where there are no sections."""

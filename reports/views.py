@@ -34,8 +34,7 @@ class RunView:
 
     @cached_property
     def suite(self) -> Suite:
-        # A data folder is given so that no other one is looked for or drawn: reports never open references.
-        return self.run.suite(data=self.run.folder)
+        return self.run.suite()
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
