@@ -12,7 +12,7 @@ import typer
 
 from refeval import __version__, commands
 from refeval.errors import ExitCode, RefevalError
-from refeval.signals import Stopped, stop_in_order
+from refeval.signals import Stopped, stop_in_order, stop_received
 
 app = typer.Typer(
     name="refeval",
@@ -258,25 +258,27 @@ def _leave(code: ExitCode) -> None:
 
 def main() -> NoReturn:
     """Entry point: every error of a user ends in a message and an exit code, never in a traceback."""
-    debug = "--debug" in sys.argv
     stop_in_order()
     try:
         app()
-    except Stopped as stop:
+    except (Stopped, Exception) as error:  # noqa: BLE001 - the last resort: a defect is named as one
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        sys.exit(_last_word(error))
+    sys.exit(ExitCode.OK)
+
+
+def _last_word(error: BaseException) -> ExitCode:
+    stop = stop_received()
+    if stop:
         command = shlex.join(["refeval", *sys.argv[1:]])
         commands.say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
-        sys.exit(stop.exit_code)
-    except RefevalError as error:
-        if debug:
-            traceback.print_exc()
+        return stop.exit_code
+    if isinstance(error, RefevalError):
         commands.say_error(str(error))
-        sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last resort: a defect is named as one
-        if debug:
-            traceback.print_exc()
-        commands.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
-        sys.exit(ExitCode.BUG)
-    sys.exit(ExitCode.OK)
+        return error.exit_code
+    commands.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
+    return ExitCode.BUG
 
 
 if __name__ == "__main__":

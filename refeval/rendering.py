@@ -19,6 +19,7 @@ from refeval.keys import file_sha256, task_key
 from refeval.records import RenderRecord, RenderStatus
 from refeval.redaction import describe_failure
 from refeval.runs import Run
+from refeval.signals import raise_if_stopped
 
 RENDER = "render"
 
@@ -78,6 +79,7 @@ class Renderer:
         except RefevalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever else a generator raises is its failure on this case
+            raise_if_stopped()
             status, reason = RenderStatus.FAILED, describe_failure(error)
         fault_point("rendered")
         record = RenderRecord(

@@ -16,6 +16,7 @@ from refeval.metrics.base import Metric
 from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
 from refeval.redaction import describe_failure
 from refeval.runs import Run
+from refeval.signals import raise_if_stopped
 
 
 class Scorer:
@@ -109,6 +110,7 @@ class Scorer:
         except RefevalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever else a metric raises is its failure on this clip
+            raise_if_stopped()
             self._write(case, metric_id, keys, render, ScoreStatus.FAILED, describe_failure(error))
             return
         fault_point("scored")

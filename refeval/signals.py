@@ -26,14 +26,13 @@ class Stopped(BaseException):
 
 class _State:
     shielded = 0
-    pending: int | None = None
+    received: int | None = None
 
 
 def _handle(signal_number: int, _frame: FrameType | None) -> None:
-    if _State.shielded:
-        _State.pending = signal_number
-        return
-    raise Stopped(signal_number)
+    _State.received = signal_number
+    if not _State.shielded:
+        raise Stopped(signal_number)
 
 
 def stop_in_order() -> None:
@@ -50,6 +49,21 @@ def no_interruption() -> Iterator[None]:
         yield
     finally:
         _State.shielded -= 1
-        if not _State.shielded and _State.pending is not None:
-            number, _State.pending = _State.pending, None
-            raise Stopped(number)
+        if not _State.shielded:
+            raise_if_stopped()
+
+
+def stop_received() -> Stopped | None:
+    """The stop that a signal has asked for, if one has."""
+    return None if _State.received is None else Stopped(_State.received)
+
+
+def raise_if_stopped() -> None:
+    """Raise :class:`Stopped` once a signal has come.
+
+    To be called between tasks and before an error is taken for a failure of its case: compiled code that was
+    calling back into Python turns the exception of the signal into one of its own, or drops it.
+    """
+    stop = stop_received()
+    if stop:
+        raise stop from None

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from refeval.errors import RefevalError
 from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
 from refeval.runs import Run
+from refeval.signals import raise_if_stopped
 from refeval.timings import note_timing
 from refeval.work import Event, Order, Phase
 from refeval.worker import log_path
@@ -85,6 +86,7 @@ class Supervisor:
             for index in range(self._count):
                 self._start(index)
             while self._workers:
+                raise_if_stopped()
                 for key, _ in self._selector.select():
                     self._hear(key.data)
         finally:

@@ -24,7 +24,7 @@ from refeval.registry import load_generator, load_metric
 from refeval.rendering import RENDER, Renderer
 from refeval.runs import Run
 from refeval.scoring import Scorer
-from refeval.signals import Stopped, stop_in_order
+from refeval.signals import Stopped, raise_if_stopped, stop_in_order, stop_received
 from refeval.work import Event, Order, Phase, Problem
 
 _POLL_S = 0.2
@@ -48,7 +48,11 @@ def execute(order: Order, tell: Tell) -> None:
         tasks: _Tasks = _Rendering(run, order, tell) if phase is Phase.RENDER else _Scoring(run, order, tell)
         waiting = cases
         while waiting:
-            held = [case for case in waiting if not tasks.attempt(case)]
+            held = []
+            for case in waiting:
+                raise_if_stopped()
+                if not tasks.attempt(case):
+                    held.append(case)
             if len(held) == len(waiting):
                 time.sleep(_POLL_S)
             waiting = held
@@ -198,6 +202,11 @@ def main() -> int:
         return error.exit_code
     except BrokenPipeError:
         return ExitCode.TERMINATED
+    except Exception:
+        received = stop_received()
+        if received is None:
+            raise
+        return received.exit_code
     finally:
         # What is left is the interpreter's own end, which a signal would only litter with a traceback.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -170,7 +170,7 @@ def test_the_status_table_adds_up_to_the_suite(run: Run) -> None:
 
 def test_explained_contributions_add_up_to_the_total(run: Run) -> None:
     for table in explain_run(run):
-        column = table.columns.index("contribution")
+        column = table.columns.index("points")
         *parts, total = [float(row[column]) for row in table.rows]
         assert sum(parts) == pytest.approx(total, abs=0.005 * len(parts))
 
@@ -178,7 +178,7 @@ def test_explained_contributions_add_up_to_the_total(run: Run) -> None:
 def test_an_undefined_total_is_explained(run: Run) -> None:
     run.score_path("gme", "singleface_1").unlink()
     strict = explain_run(run, protocols=[STRICT])[0]
-    assert strict.rows[-1][strict.columns.index("contribution")] == "–"
+    assert strict.rows[-1][strict.columns.index("points")] == "–"
     assert any("GmeScore: 1 of 6 cases missing" in note for note in strict.notes)
 
 
