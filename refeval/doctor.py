@@ -23,7 +23,7 @@ class Diagnosis:
     """One thing that refeval can use.
 
     Attributes:
-        area: python, package, decoder, metric or suite.
+        area: python, extra, decoder, metric or suite.
         name: of the thing.
         present: whether it is there.
         note: its version, or what it is for.
@@ -47,16 +47,12 @@ def _extras() -> list[Diagnosis]:
     required = importlib.metadata.requires("refeval") or []
     found = []
     for extra in _EXTRAS:
-        for line in required:
-            if f"extra == '{extra}'" not in line.replace('"', "'"):
-                continue
-            name = re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0]
-            if name == "refeval":
-                continue
-            version = installed_version(name)
-            cure = "" if version else f"pip install 'refeval[{extra}]'"
-            note = version or f"for extra {extra}"
-            found.append(Diagnosis(area=f"extra {extra}", name=name, present=bool(version), note=note, cure=cure))
+        lines = [line for line in required if f"extra == '{extra}'" in line.replace('"', "'")]
+        names = [re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0] for line in lines]
+        missing = [name for name in names if installed_version(name) is None]
+        note = f"missing: {', '.join(missing)}" if missing else "complete"
+        cure = f"pip install 'refeval[{extra}]'" if missing else ""
+        found.append(Diagnosis(area="extra", name=extra, present=not missing, note=note, cure=cure))
     return found
 
 

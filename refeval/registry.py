@@ -46,7 +46,7 @@ def load_generator(model: str) -> Generator:
 def describe_generator(name: str) -> str:
     """The first line of a generator's docstring."""
     lines = (_load(generator_targets()[name]).__doc__ or "").strip().splitlines()
-    return lines[0] if lines else ""
+    return lines[0].replace("``", "") if lines else ""
 
 
 def load_metric(metric_id: str) -> Metric:

@@ -147,7 +147,7 @@ def _score_row(view: RunView, case: Case, metric: str, shares: Sequence[dict[str
         metric_label(metric),
         status.value,
         reason or "",
-        *(_NONE if value is None else f"{value:.6g}" for value in values),
+        *(_NONE if value is None else f"{value:.4f}" for value in values),
         *(_points(share.get(metric)) for share in shares),
     )
 

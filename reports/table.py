@@ -14,9 +14,10 @@ from rich.text import Text
 
 # Letters that would make a cell a link, a tag, emphasis or a new column.
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
-_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_WIDE = 8
-_NAME = 24
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])| ")
+_WIDE = 7
+# Texts up to this length are names: they are never broken, others are rather than cut off.
+_NAME = 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +83,10 @@ class Table:
         )
         for i, column in enumerate(self.columns):
             # A wide table would break its headings anywhere; MotionSmoothness breaks between its words.
-            heading = _WORDS.sub("\n", column) if len(self.columns) > _WIDE else column
+            heading = _WORDS.sub("\n", column) if len(self.columns) >= _WIDE else column
             number = i >= self.left
-            name = i == 0 and all(len(row[0]) <= _NAME for row in self.rows)
-            table.add_column(
-                Text(heading), justify="right" if number else "left", overflow="fold", no_wrap=number or name
-            )
+            whole = not number and max((len(row[i]) for row in self.rows), default=0) <= _NAME
+            table.add_column(Text(heading), justify="right" if number else "left", overflow="fold", no_wrap=whole)
         for section, rows in self.parts():
             if section:
                 table.add_section()
