@@ -12,6 +12,7 @@ import typer
 
 from refeval import __version__, commands
 from refeval.errors import ExitCode, RefevalError
+from refeval.evaluation import Target
 from refeval.signals import Stopped, stop_in_order, stop_received
 
 app = typer.Typer(
@@ -101,7 +102,7 @@ def run(
 
     Run the same command again to go on after a stop: what is recorded is kept.
     """
-    target = commands.target(model, suite, data, seed, size, frames, fps, out)
+    target = Target(model=model, suite=suite, data=data, seed=seed, size=size, frames=frames, fps=fps, out=out)
     selection = commands.selection(cases, category, limit, shard)
     manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
     _leave(commands.run(target, selection, manner, score=True, dry_run=dry_run, offline=offline, as_json=json))
@@ -128,7 +129,7 @@ def render(
     json: JsonOption = False,
 ) -> None:
     """Render the clips of a suite without scoring them; `refeval score RUN` goes on from there."""
-    target = commands.target(model, suite, data, seed, size, frames, fps, out)
+    target = Target(model=model, suite=suite, data=data, seed=seed, size=size, frames=frames, fps=fps, out=out)
     selection = commands.selection(cases, category, limit, shard)
     manner = commands.manner(None, workers, "pyav", False, retry_failed)
     _leave(commands.run(target, selection, manner, score=False, dry_run=dry_run, offline=offline, as_json=json))
@@ -277,6 +278,9 @@ def _last_word(error: BaseException) -> ExitCode:
     if isinstance(error, RefevalError):
         commands.say_error(str(error))
         return error.exit_code
+    if isinstance(error, OSError) and error.filename:
+        commands.say_error(f"{error.filename}: {error.strerror}\n  cure  look at the path and its permissions")
+        return ExitCode.USAGE
     commands.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
     return ExitCode.BUG
 

@@ -40,20 +40,6 @@ def say_error(text: str) -> None:
     _ERR.print(Text(f"refeval: {text}"), soft_wrap=True)
 
 
-def target(
-    model: str,
-    suite: str,
-    data: Path | None,
-    seed: int,
-    size: str | None,
-    frames: int | None,
-    fps: str | None,
-    out: Path | None,
-) -> Target:
-    """A target from command-line options."""
-    return Target(model=model, suite=suite, data=data, seed=seed, size=size, frames=frames, fps=fps, out=out)
-
-
 def selection(cases: str | None, category: str | None, limit: int | None, shard: str | None) -> Selection:
     """A selection from command-line options."""
     return Selection(ids=_names(cases), category=category, limit=limit, shard=shard)

@@ -219,6 +219,8 @@ def start_run(folder: Path, manifest: Manifest, suite: Suite) -> Run:
         BadInput: the folder holds another run, or something else.
     """
     run = Run(folder)
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file, not a folder", cure="choose another folder with --out")
     strange = folder.exists() and any(p.name != "suite.json" and not p.name.startswith(".") for p in folder.iterdir())
     # Looked at last: another process may be starting the same run at this moment.
     if not (folder / "manifest.json").exists():

@@ -48,6 +48,8 @@ def test_every_command_helps_and_is_documented() -> None:
         (("run", "--model", "videos:nowhere", "--suite", "sprites"), ("nowhere",)),
         (("total", "nowhere"), ("nowhere is not a folder",)),
         (("check", "."), ("not a run folder",)),
+        (("run", *SMALL, "--out", __file__), ("is a file, not a folder", "--out")),
+        (("run", *SMALL, "--out", "/proc/run"), ("/proc/run", "permissions")),
         (("total", ".", "--protocol", "opens2v-v1.2"), ("Did you mean 'opens2v-v1",)),
         (("total", ".", "--domain", "opened"), ("known  open, human, single",)),
     ],
