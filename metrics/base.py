@@ -37,9 +37,9 @@ class Metric(ABC):
 
     Attributes:
         id: snake_case id, as on the command line.
-        label: name in reports.
+        label: name in listings; reports name a metric that is not a published one by its id.
         version: raised whenever the same clip may get another number; part of the task key.
-        range: lowest and highest value that counts in a total.
+        range: lowest and highest value that it means.
         higher_is_better: direction.
         frames: the frames that it looks at.
         libraries: distributions whose version may move the number; part of the task key.

@@ -95,7 +95,7 @@ class Reference:
         Raises:
             MissingPrerequisite: no data folder is known, or the file is not there.
         """
-        cure = "refeval fetch suite opens2v-open --data DIR, then --data DIR or REFEVAL_DATA=DIR"
+        cure = "--data DIR or REFEVAL_DATA=DIR; refeval fetch suite NAME --data DIR brings the published images"
         what = f"case '{case_id}': reference {position} is missing"
         if self.root is None:
             raise MissingPrerequisite(what, details=(("looked for", self.path),), cure=cure)
@@ -210,6 +210,8 @@ def _load_object(text: str, source: str) -> dict[str, Any]:
 
     try:
         document = json.loads(text, object_pairs_hook=unique)
+    except RecursionError as error:
+        raise BadInput(f"{source}: nested too deeply", cure="give a JSON object of id -> case") from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise BadInput(f"{source}: not valid JSON", details=(("where", where),)) from error
@@ -295,5 +297,6 @@ def select_cases(suite: Suite, ids: Iterable[str]) -> list[Case]:
     wanted = set(ids)
     unknown = sorted(wanted - {case.id for case in suite.cases})
     if unknown:
-        raise BadInput(f"unknown case '{unknown[0]}' in suite {suite.name}", cure=f"refeval cases --suite {suite.name}")
+        what = f"unknown case '{unknown[0]}' in suite {suite.name}"
+        raise BadInput(what, cure="refeval cases --suite SUITE lists them (its name, or its file)")
     return [case for case in suite.cases if case.id in wanted]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 from pydantic import ValidationError
@@ -17,6 +18,8 @@ from refeval.errors import CorruptFile, ExitCode, MissingPrerequisite
 from refeval.keys import file_sha256
 from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
 from refeval.runs import Run, superseded_files
+
+_Record = TypeVar("_Record", RenderRecord, ScoreRecord)
 
 
 class Severity(StrEnum):
@@ -78,7 +81,7 @@ def _clips(run: Run, suite: Suite) -> Iterator[Finding]:
 
 def _clip(run: Run, path: Path) -> Iterator[Finding]:
     try:
-        record = RenderRecord.model_validate(read_document(path))
+        record = _read(path, RenderRecord)
     except (CorruptFile, ValidationError) as error:
         yield _damaged(path, error)
         return
@@ -98,17 +101,19 @@ def _clip(run: Run, path: Path) -> Iterator[Finding]:
 
 
 def _scores(run: Run, suite: Suite) -> Iterator[Finding]:
+    if not any((run.folder / "scores").glob("*/*.json")):
+        yield Finding(severity=Severity.INCOMPLETE, text="no metric has been scored")
     for folder in sorted(path for path in (run.folder / "scores").glob("*") if path.is_dir()):
         counts: Counter[str] = Counter()
         for path in sorted(folder.glob("*.json")):
             try:
-                record = ScoreRecord.model_validate(read_document(path))
+                record = _read(path, ScoreRecord)
             except (CorruptFile, ValidationError) as error:
                 yield _damaged(path, error)
                 continue
             counts[record.status.value] += 1
             yield from _against_clip(run, record)
-        absent = len(suite.cases) - counts.total()
+        absent = sum(not run.score_path(folder.name, case.id).exists() for case in suite.cases)
         lacking = {**counts, "without a record": absent}
         for fine in (ScoreStatus.SCORED.value, ScoreStatus.NOT_APPLICABLE.value):
             lacking.pop(fine, None)
@@ -134,6 +139,13 @@ def _leftovers(run: Run) -> Iterator[Finding]:
     if temporary:
         text = f"{temporary} temporary files of interrupted writes; they can be deleted while nothing runs"
         yield Finding(severity=Severity.NOTE, text=text)
+
+
+def _read(path: Path, kind: type[_Record]) -> _Record:
+    record = kind.model_validate(read_document(path))
+    if not record.belongs_at(path):
+        raise CorruptFile(f"{path}: the record in it is that of case '{record.case}'")
+    return record
 
 
 def _damaged(path: Path, error: Exception) -> Finding:

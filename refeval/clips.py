@@ -171,8 +171,7 @@ def open_clip(path: Path, *, decoder: str = "pyav", check: HealthCheck | None = 
         MissingPrerequisite: decord is asked for and not installed.
         BadInput: unknown decoder.
     """
-    if decoder not in DECODERS:
-        raise BadInput(f"unknown decoder '{decoder}'", details=(("known", ", ".join(DECODERS)),))
+    _refuse_unknown(decoder)
     if path.stat().st_size == 0:
         raise UnusableClip("the file is empty (0 bytes)")
     stream: _Stream = _PyavStream(path) if decoder == "pyav" else _DecordStream(path)
@@ -180,11 +179,22 @@ def open_clip(path: Path, *, decoder: str = "pyav", check: HealthCheck | None = 
 
 
 def decoder_version(decoder: str) -> str:
-    """Name and versions of a decoder, for manifests and task keys."""
+    """Name and versions of a decoder, for manifests and task keys.
+
+    Raises:
+        BadInput: unknown decoder.
+        MissingPrerequisite: it is not installed.
+    """
+    _refuse_unknown(decoder)
     if decoder == "pyav":
         libraries = av.library_versions
         return f"pyav {av.__version__} libavcodec {'.'.join(map(str, libraries['libavcodec']))}"
     return f"decord {_import_decord().__version__}"
+
+
+def _refuse_unknown(decoder: str) -> None:
+    if decoder not in DECODERS:
+        raise BadInput(f"unknown decoder '{decoder}'", details=(("known", ", ".join(DECODERS)),))
 
 
 def encode_clip(frames: Iterable[Frame], fps: Fraction, *, crf: int = 10) -> bytes:

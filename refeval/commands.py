@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from refeval import checking, evaluation, fetching
 from refeval import doctor as doctor_module
 from refeval.cases import Case, Domain
 from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
-from refeval.errors import BadInput, ExitCode
+from refeval.clips import decoder_version
+from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.evaluation import Manner, Prepared, Target
 from refeval.forecast import forecast
 from refeval.official import folder_total, write_folder
@@ -30,14 +31,22 @@ from refeval.supervisor import Outcome
 from refeval.thumbnails import keep_references
 from refeval.work import Phase
 
-_OUT = Console(soft_wrap=False)
-_ERR = Console(stderr=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Keep the command's own exit code when ``| head`` has seen enough."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+# No text is markup: paths and prompts may hold brackets.
+_OUT = _Console(markup=False, highlight=False)
+_ERR = _Console(markup=False, highlight=False, stderr=True)
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def say_error(text: str) -> None:
     """Print an error as the program's last word."""
-    _ERR.print(Text(f"refeval: {text}"), soft_wrap=True)
+    _ERR.print(f"refeval: {text}", soft_wrap=True)
 
 
 def selection(cases: str | None, category: str | None, limit: int | None, shard: str | None) -> Selection:
@@ -69,7 +78,9 @@ def run(
     """``refeval run`` and ``refeval render``."""
     if offline:
         _go_offline()
-    evaluation.wanted_metrics(manner.metrics)
+    if score:
+        evaluation.wanted_metrics(manner.metrics)
+        decoder_version(manner.decoder)
     prepared = evaluation.prepare(target, selection)
     if dry_run:
         return _show_forecast(prepared, manner, score=score, as_json=as_json)
@@ -85,6 +96,8 @@ def score(
     """``refeval score``."""
     if offline:
         _go_offline()
+    evaluation.wanted_metrics(manner.metrics)
+    decoder_version(manner.decoder)
     scored = Run(folder)
     root = data_folder(str(scored.manifest.suite["name"]), data)
     cases = selection.of(scored.suite(root))
@@ -161,14 +174,22 @@ def explain(folder: Path, case_id: str | None, *, as_json: bool) -> ExitCode:
 def export(folder: Path, *, out: Path | None, name: str | None, as_json: bool) -> ExitCode:
     """``refeval export``."""
     opened = Run(folder)
-    model = name or opened.manifest.model.replace(":", "-")
+    model = name or re.sub(r"[^A-Za-z0-9._-]+", "-", opened.manifest.model)
+    suite, records = opened.suite(), opened.score_records()
     place = out or folder / "reports" / "official"
-    written = write_folder(place, opened.suite(), opened.score_records(), model=model)
+    if out is None:
+        # This folder is the program's own: what an earlier export left there goes.
+        for path in place.glob("*.json"):
+            path.unlink()
+    written = write_folder(place, suite, records, model=model)
+    total = run_total(suite, records, protocol=ProtocolName.V1_1)
     if as_json:
-        _print_json({"written": [str(path) for path in written]})
+        _print_json({"written": [str(path) for path in written], "problems": list(total.problems)})
     else:
         _say_written(written)
-    return ExitCode.OK
+        for problem in total.problems:
+            _say(f"incomplete  {problem}")
+    return ExitCode.OK if total.complete else ExitCode.INCOMPLETE
 
 
 def fetch_suite(name: str, folder: Path, *, revision: str | None, offline: bool, as_json: bool) -> ExitCode:
@@ -180,7 +201,7 @@ def fetch_suite(name: str, folder: Path, *, revision: str | None, offline: bool,
         _print_json({"folder": str(fetched.folder), "revision": fetched.revision, "files": fetched.files})
     else:
         at = f" at {fetched.revision}" if fetched.revision else ""
-        _OUT.print(f"{fetched.files} files{at} in {fetched.folder}", soft_wrap=True)
+        _say(f"{fetched.files} files{at} in {fetched.folder}")
     return ExitCode.OK
 
 
@@ -216,8 +237,11 @@ def metrics(*, as_json: bool) -> ExitCode:
     ids = [*(metric.id for metric in PUBLISHED_METRICS), *sorted(set(there) - set(METRIC_BY_ID))]
     rows = []
     for metric_id in ids:
-        label = METRIC_BY_ID[metric_id].label if metric_id in METRIC_BY_ID else load_metric(metric_id).label
-        status = "available" if metric_id in there else "not available in this version"
+        label = METRIC_BY_ID[metric_id].label if metric_id in METRIC_BY_ID else metric_id
+        try:
+            label, status = load_metric(metric_id).label, "available"
+        except MissingPrerequisite as error:
+            status = error.what if metric_id in there else "not available in this version"
         rows.append({"id": metric_id, "metric": label, "status": status})
     return _show_rows("metrics", rows, as_json)
 
@@ -225,7 +249,7 @@ def metrics(*, as_json: bool) -> ExitCode:
 def doctor(*, as_json: bool) -> ExitCode:
     """``refeval doctor``."""
     rows = [
-        {"area": d.area, "name": d.name, "": "ok" if d.present else "missing", "note": d.note, "cure": d.cure}
+        {"area": d.area, "name": d.name, "status": "ok" if d.present else "missing", "note": d.note, "cure": d.cure}
         for d in doctor_module.diagnose()
     ]
     return _show_rows("doctor", rows, as_json)
@@ -273,25 +297,28 @@ def _totals(run: Run) -> list[Total]:
 
 
 def _say_statuses(run: Run, outcome: Outcome) -> None:
-    _OUT.print(f"run folder  {run.folder}", soft_wrap=True)
+    _say(f"run folder  {run.folder}")
     for part, counts in evaluation.count_statuses(outcome).items():
         line = ", ".join(f"{number} {status}" for status, number in counts.items())
-        _OUT.print(f"{part:<18}  {line}", soft_wrap=True)
+        _say(f"{part:<18}  {line}")
     for metric_id, error in sorted(outcome.unavailable.items()):
-        _OUT.print(Text(f"{metric_id:<18}  {error}"), soft_wrap=True)
+        _say(f"{metric_id:<18}  {error}")
     if evaluation.exit_code(outcome) is ExitCode.INCOMPLETE:
-        _OUT.print(f"why         refeval check {run.folder}", soft_wrap=True)
+        _say(f"why         refeval check {run.folder}")
 
 
 def _show_forecast(prepared: Prepared, manner: Manner, *, score: bool, as_json: bool) -> ExitCode:
     expected = forecast(prepared, manner)
-    seconds = expected.seconds if score else None
+    seconds = expected.render_seconds
+    if score and seconds is not None:
+        seconds = None if expected.score_seconds is None else seconds + expected.score_seconds
     if as_json:
         _print_json(
             {
                 "run": str(expected.folder),
                 "cases": expected.cases,
                 "render": expected.render,
+                "nothing_to_render_from": expected.nothing,
                 "score": expected.score if score else {},
                 "unavailable": list(expected.unavailable),
                 "seconds": seconds,
@@ -299,16 +326,17 @@ def _show_forecast(prepared: Prepared, manner: Manner, *, score: bool, as_json: 
             }
         )
         return ExitCode.OK
-    _OUT.print(f"run folder  {expected.folder}", soft_wrap=True)
-    _OUT.print(f"render      {expected.render} of {expected.cases} clips of {prepared.clip}")
+    _say(f"run folder  {expected.folder}")
+    verb = "take" if prepared.ready else "render"
+    _say(f"{verb:<10}  {expected.render} of {expected.cases} clips")
+    if expected.nothing:
+        _say(f"missing     {expected.nothing} cases have no clip")
     for metric_id, number in expected.score.items() if score else ():
-        _OUT.print(f"score       {number} of {expected.cases} cases with {metric_id}")
+        _say(f"score       {number} of {expected.cases} cases with {metric_id}")
     for metric_id in expected.unavailable if score else ():
-        _OUT.print(f"not here    {metric_id}")
-    duration = "not known: nothing was timed here yet" if seconds is None else f"about {_duration(seconds)}"
-    _OUT.print(f"time        {duration}")
-    basis = "as the clips here" if expected.measured else "by a rule of thumb"
-    _OUT.print(f"disk        about {expected.clip_bytes / 1e6:.1f} MB of clips, {basis}")
+        _say(f"not here    {metric_id}")
+    _say(f"time        {'not known: nothing like it was timed here yet' if seconds is None else _duration(seconds)}")
+    _say(f"disk        {expected.clip_bytes / 1e6:.1f} MB of clips ({expected.basis})")
     return ExitCode.OK
 
 
@@ -319,7 +347,7 @@ def _show_findings(findings: Sequence[checking.Finding], fine: str, as_json: boo
         _print_json({"findings": rows, "exit_code": int(code)})
         return code
     for finding in findings:
-        _OUT.print(Text(f"{finding.severity.value:<10}  {finding.text}"), soft_wrap=True)
+        _say(f"{finding.severity.value:<10}  {finding.text}")
     if code is ExitCode.OK:
         _OUT.print(fine)
     return code
@@ -342,9 +370,13 @@ def _case_row(case: Case) -> dict[str, str]:
     return {"case": case.id, "category": case.category.value, "references": references, "prompt": case.prompt}
 
 
+def _say(line: str) -> None:
+    _OUT.print(line, soft_wrap=True)
+
+
 def _say_written(written: Sequence[Path]) -> None:
     for path in written:
-        _OUT.print(f"written     {path}", soft_wrap=True)
+        _say(f"written     {path}")
 
 
 def _print_json(content: Mapping[str, Any]) -> None:
@@ -358,7 +390,7 @@ def _finite(content: dict[str, Any]) -> dict[str, Any]:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"about {hours} h {minutes} min" if hours else f"about {minutes} min {rest} s"
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from refeval.signals import no_interruption
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], object], *, exclusive: bool = False) -> None:
     """Write a file so that no reader ever sees a part of it.
 
     A temporary file in the same folder is written, flushed, synced and moved over the target; then the
@@ -28,8 +28,10 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Args:
         path: the target; its folder is made.
         write: gets the open binary file.
+        exclusive: never replace a file that is there.
 
     Raises:
+        FileExistsError: ``exclusive``, and it is there.
         DiskFull: no space, no quota, or the file-size limit is reached. Nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,10 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         fault_point("before-replace")
         with no_interruption():
-            temporary.replace(path)
+            if exclusive:
+                os.link(temporary, path)
+            else:
+                temporary.replace(path)
             _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,14 +77,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_file(path, lambda file: file.write(content))
 
 
-def write_document(path: Path, content: Mapping[str, Any]) -> None:
+def write_document(path: Path, content: Mapping[str, Any], *, exclusive: bool = False) -> None:
     """Write a JSON object with its digest: sorted keys, UTF-8, no NaN, the same bytes for the same content.
 
     Raises:
         ValueError: a value is NaN or infinite.
         DiskFull: as :func:`write_file`.
     """
-    write_bytes(path, encode({**content, "digest": _digest(content)}))
+    document = encode({**content, "digest": _digest(content)})
+    write_file(path, lambda file: file.write(document), exclusive=exclusive)
 
 
 def read_document(path: Path) -> dict[str, Any]:

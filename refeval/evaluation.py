@@ -11,12 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from refeval.cases import Case, ClipSpec, Suite
-from refeval.catalogue import METRIC_BY_ID
-from refeval.errors import BadInput, ExitCode
+from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.generators.base import Generator
 from refeval.records import RenderStatus, ScoreStatus
 from refeval.registry import load_generator, load_metric, metric_targets
-from refeval.runs import Run, make_manifest, start_run
+from refeval.runs import Manifest, Run, look_at_folder, make_manifest, start_run
 from refeval.selection import Selection
 from refeval.suites import load_suite
 from refeval.supervisor import Outcome, Supervisor
@@ -49,6 +48,11 @@ class Target:
     frames: int | None = None
     fps: str | None = None
     out: Path | None = None
+
+    @property
+    def gives_clip(self) -> bool:
+        """Whether size, length or rate is the user's own."""
+        return any(value is not None for value in (self.size, self.frames, self.fps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +94,30 @@ class Prepared:
     cases: list[Case]
     folder: Path
 
+    @property
+    def ready(self) -> bool:
+        """Whether the clips are there already and are only taken."""
+        return self.generator.expected(self.clip) is None
+
+    def exists(self) -> bool:
+        """Whether the run was begun before.
+
+        Raises:
+            BadInput: the folder holds another run, or something else.
+        """
+        return look_at_folder(self.folder, self.manifest())
+
     def start(self) -> Run:
         """Make or take up the run folder.
 
         Raises:
-            BadInput: the folder holds another run.
+            BadInput: the folder holds another run, or something else.
         """
-        manifest = make_manifest(
+        return start_run(self.folder, self.manifest(), self.suite)
+
+    def manifest(self) -> Manifest:
+        """What the run is."""
+        return make_manifest(
             self.suite,
             model=public_name(self.target.model),
             generator_version=self.generator.version,
@@ -104,15 +125,9 @@ class Prepared:
             weights=self.generator.weights(),
             seed=self.target.seed,
             clip=self.clip,
-            expected=self.generator.expected(self.clip) or self._demanded(),
+            # Ready clips may be of any size, unless the user says what they must have.
+            expected=self.clip if not self.ready or self.target.gives_clip else None,
         )
-        return start_run(self.folder, manifest, self.suite)
-
-    def _demanded(self) -> ClipSpec | None:
-        """Ready clips may be of any size, unless the user says what they must have."""
-        target = self.target
-        given = (target.size, target.frames, target.fps)
-        return self.clip if any(value is not None for value in given) else None
 
 
 def prepare(target: Target, selection: Selection) -> Prepared:
@@ -127,11 +142,16 @@ def prepare(target: Target, selection: Selection) -> Prepared:
     cases = selection.of(suite)
     for case in cases:
         generator.inputs(case)
+    wanted = clip_spec(target, suite.clip)
+    clip = generator.expected(wanted) or wanted
+    if clip != wanted and target.gives_clip:
+        what = f"model '{target.model}' renders {clip} by its own settings, not {wanted}"
+        raise BadInput(what, cure="leave --size, --frames and --fps out, or change its settings")
     return Prepared(
         target=target,
         suite=suite,
         generator=generator,
-        clip=clip_spec(target, suite.clip),
+        clip=clip,
         cases=cases,
         folder=target.out or default_folder(target, suite),
     )
@@ -142,10 +162,16 @@ def wanted_metrics(asked: Sequence[str]) -> list[str]:
 
     Raises:
         BadInput: an unknown id.
+        MissingPrerequisite: none of those asked for can run here.
     """
+    problems = []
     for metric_id in asked:
-        if metric_id not in METRIC_BY_ID:
+        try:
             load_metric(metric_id)
+        except MissingPrerequisite as error:
+            problems.append(error)
+    if asked and len(problems) == len(asked):
+        raise problems[0]
     return list(dict.fromkeys(asked)) or sorted(metric_targets())
 
 
@@ -175,13 +201,23 @@ def carry_out(
         metrics=wanted_metrics(manner.metrics),
         decoder=manner.decoder,
         accept_lifeless=manner.accept_lifeless,
-        retry_failed=manner.retry_failed,
     )
+    if manner.retry_failed:
+        _set_failures_aside(run, order)
     outcome = Supervisor(order, workers=manner.workers, on_event=on_event).run()
     run.leases.sweep()
     if order.metrics and Phase.SCORE in phases and len(outcome.unavailable) == len(order.metrics):
         raise next(iter(outcome.unavailable.values()))
     return outcome
+
+
+def _set_failures_aside(run: Run, order: Order) -> None:
+    # Once, before the workers start: a task that fails again must not be tried again by the next worker.
+    for case_id in order.cases:
+        if Phase.RENDER in order.phases:
+            run.set_failure_aside(run.render_path(case_id))
+        for metric_id in order.metrics if Phase.SCORE in order.phases else ():
+            run.set_failure_aside(run.score_path(metric_id, case_id))
 
 
 def exit_code(outcome: Outcome) -> ExitCode:
@@ -204,8 +240,10 @@ def count_statuses(outcome: Outcome) -> dict[str, dict[str, int]]:
 
 def public_name(model: str) -> str:
     """A model as it stands in manifests and reports: the argument without the folders of this machine."""
-    name, colon, argument = model.partition(":")
-    return f"{name}:{Path(argument).resolve().name}" if colon and argument else name
+    name, _, argument = model.partition(":")
+    if not argument:
+        return name
+    return f"{name}:{Path(argument).resolve().name if Path(argument).exists() else argument}"
 
 
 def default_folder(target: Target, suite: Suite) -> Path:

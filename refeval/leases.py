@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from refeval.documents import naming_a_full_disk
 from refeval.faults import fault_point
 from refeval.signals import no_interruption
 
@@ -64,8 +65,8 @@ class LeaseBook:
     def sweep(self) -> None:
         """Remove what dead owners have left behind; their tasks are free with or without it."""
         for claim in sorted(self.folder.glob("*.*")):
-            if not claim.name.startswith(".") and not self._is_alive(claim):
-                claim.unlink(missing_ok=True)
+            if not claim.name.startswith("."):
+                self._remove_if_dead(claim)
 
     def _take(self, task: str) -> bool:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +89,15 @@ class LeaseBook:
 
     def _release(self, task: str) -> None:
         with no_interruption():
-            for claim in self._held.pop(task):
-                claim.unlink(missing_ok=True)
+            *dead, mine = self._held.pop(task)
+            for claim in dead:
+                self._remove_if_dead(claim)
+            mine.unlink(missing_ok=True)
+
+    def _remove_if_dead(self, claim: Path) -> None:
+        # Looked at now, not earlier: the name may have been freed and taken by a living owner since.
+        if not self._is_alive(claim):
+            claim.unlink(missing_ok=True)
 
     def _claims(self, task: str) -> list[Path]:
         # Task names hold dots, so the generation is what follows the last one.
@@ -100,9 +108,10 @@ class LeaseBook:
         owner = {**_identity(), "token": self._token}
         # The owner must be readable the moment the name exists: link is atomic, and exclusive on NFS too.
         temporary = self.folder / f".{path.name}.{self._token}.tmp"
-        temporary.write_text(json.dumps(owner))
         try:
-            os.link(temporary, path)
+            with naming_a_full_disk(path):
+                temporary.write_text(json.dumps(owner))
+                os.link(temporary, path)
         except FileExistsError:
             return False
         finally:
@@ -115,6 +124,9 @@ class LeaseBook:
             changed = claim.stat().st_mtime_ns
         except (FileNotFoundError, ValueError):
             return False
+        except OSError:
+            # A network file system that stumbles says nothing about the owner.
+            return True
         if owner.get("token") == self._token:
             return True
         here = _identity()
@@ -135,7 +147,7 @@ class LeaseBook:
         while True:
             time.sleep(_HEARTBEAT_S)
             for claims in list(self._held.values()):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     os.utime(claims[-1])
 
 

@@ -143,7 +143,7 @@ def write_folder(
     if not _MODEL_NAME.fullmatch(model):
         raise BadInput(
             f"model name {model!r} cannot start a file name",
-            cure="start with a letter or digit and use letters, digits, blanks and . _ ( ) + -",
+            cure="--name NAME: start with a letter or digit and use letters, digits, blanks and . _ ( ) + -",
         )
     records = list(records)
     documents = _score_files(suite, records, protocol)

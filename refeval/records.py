@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -35,6 +36,10 @@ class _Record(BaseModel):
     case: str
     reason: str | None = None
     task_key: str
+
+    def belongs_at(self, path: Path) -> bool:
+        """Whether a file is where this record is to lie: a copy under another name speaks of another case."""
+        return path.stem == self.case
 
 
 class RenderRecord(_Record):
@@ -77,6 +82,10 @@ class ScoreRecord(_Record):
     frames_used: int | None = None
     details: dict[str, Any] = {}
     clip_sha256: str | None = None
+
+    def belongs_at(self, path: Path) -> bool:
+        """As for every record; the folder names the metric."""
+        return super().belongs_at(path) and path.parent.name == self.metric
 
     @model_validator(mode="after")
     def _value_goes_with_scored(self) -> Self:

@@ -45,7 +45,11 @@ def load_generator(model: str) -> Generator:
 
 def describe_generator(name: str) -> str:
     """The first line of a generator's docstring."""
-    lines = (_load(generator_targets()[name]).__doc__ or "").strip().splitlines()
+    try:
+        text = _load(generator_targets()[name]).__doc__ or ""
+    except MissingPrerequisite as error:
+        return error.what
+    lines = text.strip().splitlines()
     return lines[0].replace("``", "") if lines else ""
 
 
@@ -77,9 +81,6 @@ def _load(target: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if not error.name or error.name.split(".")[0] == module.split(".")[0]:
-            raise
-        raise MissingPrerequisite(
-            f"{target} needs the package '{error.name}'", cure=f"pip install {error.name}"
-        ) from error
+    except (ImportError, AttributeError) as error:
+        cure = "install or repair the package that brings it"
+        raise MissingPrerequisite(f"{target} cannot be loaded: {error}", cure=cure) from error

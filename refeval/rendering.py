@@ -11,7 +11,7 @@ from pathlib import Path
 from refeval.cases import Case, ClipSpec
 from refeval.clips import Clip, encode_clip, open_clip
 from refeval.documents import naming_a_full_disk
-from refeval.errors import MissingClip, RefevalError, UnusableClip
+from refeval.errors import DiskFull, MissingClip, MissingPrerequisite, RefevalError
 from refeval.faults import fault_point
 from refeval.generators.base import Generator, RenderJob
 from refeval.health import HealthCheck
@@ -30,13 +30,11 @@ class Renderer:
     Args:
         run: the run folder.
         generator: ready to render.
-        retry_failed: try again what is recorded as failed.
     """
 
-    def __init__(self, run: Run, generator: Generator, *, retry_failed: bool) -> None:
+    def __init__(self, run: Run, generator: Generator) -> None:
         self.run = run
         self.generator = generator
-        self.retry_failed = retry_failed
 
     def key(self, case: Case) -> str:
         """The task key of a case's clip."""
@@ -60,9 +58,9 @@ class Renderer:
         record = self.run.render_record(case.id)
         if record is None or record.task_key != key:
             return None
-        if record.status is RenderStatus.RENDERED:
-            return record if self.run.has_clip(record) else None
-        return None if self.retry_failed and record.status is RenderStatus.FAILED else record
+        if record.status is RenderStatus.RENDERED and not self.run.has_clip(record):
+            return None
+        return record
 
     def render(self, case: Case, key: str) -> RenderRecord:
         """Render and record one clip; a failure becomes a recorded status with its reason."""
@@ -74,10 +72,10 @@ class Renderer:
             content, clip = self._make(case)
         except MissingClip as error:
             status, reason = RenderStatus.MISSING, error.what
-        except UnusableClip as error:
-            status, reason = RenderStatus.FAILED, error.what
-        except RefevalError:
+        except (MissingPrerequisite, DiskFull):
             raise
+        except RefevalError as error:
+            status, reason = RenderStatus.FAILED, error.what
         except Exception as error:  # noqa: BLE001 - whatever else a generator raises is its failure on this case
             raise_if_stopped()
             status, reason = RenderStatus.FAILED, describe_failure(error)

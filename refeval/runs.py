@@ -11,6 +11,7 @@ folder ``superseded/`` beside its successor.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
 import subprocess
@@ -29,7 +30,7 @@ from refeval.documents import read_document, write_bytes, write_document
 from refeval.errors import BadInput, CorruptFile
 from refeval.keys import file_sha256, installed_version
 from refeval.leases import LeaseBook
-from refeval.records import SCHEMA_VERSION, RenderRecord, ScoreRecord
+from refeval.records import SCHEMA_VERSION, RenderRecord, ScoreRecord, ScoreStatus
 from refeval.suites import suite_of_run
 
 _RECORDED_LIBRARIES = (
@@ -74,7 +75,7 @@ class Manifest(BaseModel):
         clip: size, length and rate asked for.
         expected: what every clip must have, or None.
         environment: versions; never host names, paths or variables.
-        git_commit: of the working folder when it is a checkout.
+        git_commit: of refeval, when it runs from a checkout.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -140,10 +141,13 @@ class Run:
             data: folder of the reference images, if they are needed.
         """
         suite = self.manifest.suite
-        text = (self.folder / "suite.json").read_bytes().decode()
+        path = self.folder / "suite.json"
+        if not path.is_file():
+            raise CorruptFile(f"{path} is gone", cure="repeat the command that made the run: it is written again")
+        text = path.read_bytes().decode(errors="replace")
         if hashlib.sha256(text.encode()).hexdigest() != suite["sha256"]:
             cure = "copy the suite file of the run back to suite.json"
-            raise CorruptFile(f"{self.folder / 'suite.json'}: not the suite that the manifest names", cure=cure)
+            raise CorruptFile(f"{path}: not the suite that the manifest names", cure=cure)
         clip = self.manifest.clip.spec()
         return suite_of_run(str(suite["name"]), text, domain=self.manifest.domain, clip=clip, data=data)
 
@@ -197,7 +201,8 @@ class Run:
         """Store a clip and its record; the record comes last, so a clip without one does not count."""
         old = self.render_record(record.case)
         if old is not None and old.task_key != record.task_key:
-            for path in (self.render_path(record.case), self.clip_path(record.case)):
+            # The record goes last: killed in between, it still tells the next run that a clip was set aside.
+            for path in (self.clip_path(record.case), self.render_path(record.case)):
                 _set_aside(path, old.task_key)
         if clip is not None:
             write_bytes(self.clip_path(record.case), clip)
@@ -211,6 +216,31 @@ class Run:
             _set_aside(path, old.task_key)
         write_document(path, record.model_dump(mode="json"))
 
+    def set_failure_aside(self, path: Path) -> None:
+        """Make a task that is recorded as failed open again; the record is kept among the superseded."""
+        record = _read_record(path, RenderRecord) or _read_record(path, ScoreRecord)
+        if record is not None and record.status.value == ScoreStatus.FAILED.value:
+            _set_aside(path, record.task_key)
+
+
+def look_at_folder(folder: Path, manifest: Manifest) -> bool:
+    """Whether the folder holds this run already; False where it is empty or not there.
+
+    Raises:
+        BadInput: it holds another run, or something else.
+    """
+    cure = "choose another folder with --out"
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file, not a folder", cure=cure)
+    strange = folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+    # Looked at last: another process may be starting the same run at this moment.
+    if (folder / "manifest.json").exists():
+        _refuse_another(Run(folder), manifest)
+        return True
+    if strange:
+        raise BadInput(f"{folder} is not empty and not a run folder", cure=cure)
+    return False
+
 
 def start_run(folder: Path, manifest: Manifest, suite: Suite) -> Run:
     """Make a run folder, or take up the one that is there.
@@ -218,18 +248,14 @@ def start_run(folder: Path, manifest: Manifest, suite: Suite) -> Run:
     Raises:
         BadInput: the folder holds another run, or something else.
     """
-    run = Run(folder)
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file, not a folder", cure="choose another folder with --out")
-    strange = folder.exists() and any(p.name != "suite.json" and not p.name.startswith(".") for p in folder.iterdir())
-    # Looked at last: another process may be starting the same run at this moment.
-    if not (folder / "manifest.json").exists():
-        if strange:
-            raise BadInput(f"{folder} is not empty and not a run folder", cure="choose another folder with --out")
+    if not look_at_folder(folder, manifest):
+        # Of several that start here at once, one writes the manifest; the others are held against it.
+        with contextlib.suppress(FileExistsError):
+            write_document(folder / "manifest.json", manifest.model_dump(mode="json"), exclusive=True)
+        _refuse_another(Run(folder), manifest)
+    if not (folder / "suite.json").exists():
         write_bytes(folder / "suite.json", suite.text.encode())
-        write_document(folder / "manifest.json", manifest.model_dump(mode="json"))
-    _refuse_another(run, manifest)
-    return run
+    return Run(folder)
 
 
 def make_manifest(
@@ -302,9 +328,10 @@ def _set_aside(path: Path, key: str) -> None:
 
 def _read_record(path: Path, kind: type[_Record]) -> _Record | None:
     try:
-        return kind.model_validate(read_document(path))
+        record = kind.model_validate(read_document(path))
     except (FileNotFoundError, CorruptFile, ValidationError):
         return None
+    return record if record.belongs_at(path) else None
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -313,8 +340,12 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def _git_commit() -> str | None:
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

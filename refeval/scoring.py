@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from refeval.applicability import official_applies, strict_applies
 from refeval.cases import Case
 from refeval.clips import Clip, decoder_version, open_clip
-from refeval.errors import RefevalError, UnusableClip
+from refeval.errors import DiskFull, MissingPrerequisite, RefevalError, UnusableClip
 from refeval.faults import fault_point
 from refeval.health import HealthCheck
 from refeval.keys import file_sha256, library_versions, task_key
@@ -27,7 +27,6 @@ class Scorer:
         metrics: ready to score, by id.
         decoder: ``pyav`` or ``decord``.
         accept_lifeless: score black and frozen clips, as the official scripts do.
-        retry_failed: try again what is recorded as failed.
     """
 
     def __init__(
@@ -37,13 +36,11 @@ class Scorer:
         *,
         decoder: str,
         accept_lifeless: bool,
-        retry_failed: bool,
     ) -> None:
         self.run = run
         self.metrics = metrics
         self.decoder = decoder
         self.accept_lifeless = accept_lifeless
-        self.retry_failed = retry_failed
         self._decoder_version = decoder_version(decoder)
         self._library_versions = {id_: library_versions(m.libraries) for id_, m in metrics.items()}
 
@@ -102,13 +99,17 @@ class Scorer:
     def _score_one(
         self, case: Case, metric_id: str, keys: Mapping[str, str], render: RenderRecord | None, clip: Clip
     ) -> None:
+        metric = self.metrics[metric_id]
+        if reason := self._inputs(case, metric).get("missing"):
+            self._write(case, metric_id, keys, render, ScoreStatus.MISSING, reason)
+            return
         try:
-            score = self.metrics[metric_id].score(case, clip)
-        except UnusableClip as error:
+            score = metric.score(case, clip)
+        except DiskFull:
+            raise
+        except RefevalError as error:
             self._write(case, metric_id, keys, render, ScoreStatus.FAILED, error.what)
             return
-        except RefevalError:
-            raise
         except Exception as error:  # noqa: BLE001 - whatever else a metric raises is its failure on this clip
             raise_if_stopped()
             self._write(case, metric_id, keys, render, ScoreStatus.FAILED, describe_failure(error))
@@ -151,9 +152,7 @@ class Scorer:
 
     def _done(self, case: Case, metric_id: str, key: str) -> ScoreRecord | None:
         record = self.run.score_record(metric_id, case.id)
-        if record is None or record.task_key != key:
-            return None
-        return None if self.retry_failed and record.status is ScoreStatus.FAILED else record
+        return record if record is not None and record.task_key == key else None
 
     def _clip_state(self, render: RenderRecord | None) -> str:
         """What there is to score: the clip's sha256, or why there is none; a clip that comes later is another key."""
@@ -179,8 +178,15 @@ class Scorer:
             weights=metric.weights(),
             decoder=self._decoder_version,
             layout="single",
-            inputs={"clip": clip, **{str(i): file_sha256(f) for i, f in enumerate(metric.inputs(case))}},
+            inputs={"clip": clip, **self._inputs(case, metric)},
         )
+
+    def _inputs(self, case: Case, metric: Metric) -> dict[str, str]:
+        """sha256 of what the metric reads besides the clip; a file that turns up later makes another key."""
+        try:
+            return {str(i): file_sha256(file) for i, file in enumerate(metric.inputs(case))}
+        except MissingPrerequisite as error:
+            return {"missing": error.what}
 
 
 class _NoClip(Exception):

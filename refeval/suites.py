@@ -91,7 +91,8 @@ def load_suite(suite: str, *, data: Path | None = None) -> Suite:
     file = Path(suite)
     if not file.is_file():
         if file.suffix == ".json" or file.parent != Path():
-            raise BadInput(f"suite file {suite} does not exist")
+            problem = "is a folder" if file.is_dir() else "does not exist"
+            raise BadInput(f"suite file {suite} {problem}", cure="give the JSON file itself, or a name")
         raise BadInput(f"unknown suite '{suite}'{did_you_mean(suite, SUITES)}", cure="refeval cases --list")
     return _parse(file, name=file.stem, domain=_domain_of(file.name), clip=_OPENS2V_CLIP, root=data or file.parent)
 
@@ -104,7 +105,7 @@ def suite_of_run(name: str, text: str, *, domain: Domain, clip: ClipSpec, data: 
 
 def data_folder(suite: str, data: Path | None) -> Path | None:
     """Where the images of a suite lie on this machine, if that is known; those of ``sprites`` are drawn."""
-    return data or _data_from_environment() or (sprites_folder() if suite == "sprites" else None)
+    return sprites_folder() if suite == "sprites" else data or _data_from_environment()
 
 
 def sprites_folder() -> Path:
@@ -139,7 +140,8 @@ def _load_named(info: SuiteInfo, data: Path | None) -> Suite:
 
 def _parse(file: Path, *, name: str, domain: Domain, clip: ClipSpec, root: Path) -> Suite:
     try:
-        text = file.read_bytes().decode()
+        # Some editors put a byte-order mark in front, which JSON does not know.
+        text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: cannot be read as UTF-8 text: {error}") from error
     return parse_suite(text, name=name, domain=domain, clip=clip, source=file.name, root=root)

@@ -53,7 +53,6 @@ class _Worker:
     events: int
     heard: bytes = b""
     busy: Event | None = None
-    useful: bool = False
 
 
 class Supervisor:
@@ -71,6 +70,7 @@ class Supervisor:
         self._on_event = on_event
         self._run = Run(order.run)
         self._deaths: Counter[tuple[Phase, str]] = Counter()
+        self._idle_deaths = 0
         self._outcome = Outcome()
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
@@ -125,7 +125,6 @@ class Supervisor:
             self._take(worker, Event.model_validate_json(line))
 
     def _take(self, worker: _Worker, event: Event) -> None:
-        worker.useful = True
         if event.kind == "start":
             worker.busy = event
         elif event.kind == "end":
@@ -142,6 +141,7 @@ class Supervisor:
         if event.phase and event.case:
             self._outcome.statuses[event.phase][event.case] = event.statuses
             if event.executed:
+                self._idle_deaths = 0
                 note_timing(self._run, event)
 
     def _bury(self, worker: _Worker) -> None:
@@ -150,7 +150,8 @@ class Supervisor:
         self._forget(worker)
         if code == 0:
             return
-        if worker.busy is None and not worker.useful:
+        self._idle_deaths += worker.busy is None
+        if self._idle_deaths >= _DEATHS_ALLOWED:
             raise RefevalError(
                 f"a worker process ended unexpectedly ({_cause(code)})",
                 details=(("log", str(log_path(self._order.run, worker.index))),),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from refeval.documents import naming_a_full_disk
+from refeval.records import RenderStatus, ScoreStatus
 from refeval.runs import Run
 from refeval.work import Event, Phase
 
@@ -29,11 +31,13 @@ class Timing(BaseModel):
 
 
 def note_timing(run: Run, event: Event) -> None:
-    """Append the time of a task that has ended."""
-    if event.phase is None:
+    """Append the time of a task that has made a clip or a score; what is missing takes no time worth knowing."""
+    worked = {RenderStatus.RENDERED.value, ScoreStatus.SCORED.value}
+    if event.phase is None or not worked & set(event.statuses.values()):
         return
     timing = Timing(phase=event.phase, parts=sorted(event.statuses), seconds=round(event.seconds, 3))
-    with (run.folder / "logs" / _FILE).open("a") as file:
+    path = run.folder / "logs" / _FILE
+    with naming_a_full_disk(path), path.open("a") as file:
         file.write(timing.model_dump_json() + "\n")
 
 

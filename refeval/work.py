@@ -30,7 +30,6 @@ class Order(BaseModel):
         metrics: ids.
         decoder: ``pyav`` or ``decord``.
         accept_lifeless: score black and frozen clips, as the official scripts do.
-        retry_failed: try again what is recorded as failed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +42,6 @@ class Order(BaseModel):
     metrics: list[str]
     decoder: str = "pyav"
     accept_lifeless: bool = False
-    retry_failed: bool = False
 
 
 class Problem(BaseModel):

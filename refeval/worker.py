@@ -68,7 +68,7 @@ class _Rendering:
     def __init__(self, run: Run, order: Order, tell: Tell) -> None:
         if order.model is None:
             raise RefevalError("nothing says which model is to render")
-        self.renderer = Renderer(run, load_generator(order.model), retry_failed=order.retry_failed)
+        self.renderer = Renderer(run, load_generator(order.model))
         self.leases = run.leases
         self.tell = tell
         self.ready = False
@@ -129,7 +129,6 @@ class _Scoring:
             self.metrics,
             decoder=order.decoder,
             accept_lifeless=order.accept_lifeless,
-            retry_failed=order.retry_failed,
         )
 
     def attempt(self, case: Case) -> bool:

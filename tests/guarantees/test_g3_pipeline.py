@@ -75,3 +75,48 @@ def test_a_metric_that_kills_its_process_fails_its_case_only(tmp_path: Path) -> 
     assert [record["status"] for record in records] == ["scored", "failed", "scored"]
     assert "SIGABRT" in records[1]["reason"]
     assert records[0]["value"] == 0.5
+    tries = (run / "logs/worker-0.log").read_text().count("Fatal Python error: Aborted")
+    assert refeval(*command, "--retry-failed", env=env).returncode == 3
+    assert (run / "logs/worker-0.log").read_text().count("Fatal Python error: Aborted") == 2 * tries
+
+
+_BROKEN_PLUGIN = """
+from refeval.metrics.base import Metric, Score
+
+class Broken(Metric):
+    id, label, version, range = "broken", "Broken", "1", (0.0, 1.0)
+
+    def inputs(self, case):
+        raise KeyError(case.id)
+
+    def score(self, case, clip):
+        raise AssertionError
+
+class Reads(Broken):
+    id = "reads"
+
+    def inputs(self, case):
+        return case.reference_files()
+"""
+
+
+def test_a_metric_that_kills_workers_outside_any_task_ends_the_command(tmp_path: Path) -> None:
+    write_good_clip(tmp_path / "singleobj_1.mp4")
+    suite = write_suite(tmp_path / "suite.json", ["singleobj_1"])
+    entry_points = "[refeval.metrics]\nbroken = plugin:Broken\nreads = plugin:Reads\ngone = nowhere:Nothing\n"
+    env = install_plugin(tmp_path, _BROKEN_PLUGIN, entry_points)
+    command = ("run", "--model", f"videos:{tmp_path}", "--suite", suite)
+    done = refeval(*command, "--out", tmp_path / "a", "--metrics", "broken", env=env)
+    assert done.returncode == 2
+    assert "ended unexpectedly" in done.stderr
+    assert "worker-0.log" in done.stderr
+    others = refeval(*command, "--out", tmp_path / "b", "--metrics", "reads,gone,motion_amplitude", env=env)
+    assert others.returncode == 3, others.stderr
+    assert "nowhere:Nothing cannot be loaded" in others.stdout
+    reads, amplitude = (
+        json.loads((tmp_path / f"b/scores/{metric}/singleobj_1.json").read_text())
+        for metric in ("reads", "motion_amplitude")
+    )
+    assert (reads["status"], amplitude["status"]) == ("missing", "scored")
+    assert "reference 1 of 1 is missing" in reads["reason"]
+    assert "cannot be loaded" in refeval("metrics", env=env).stdout.replace("\n", " ")

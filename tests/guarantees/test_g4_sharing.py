@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import time
 from pathlib import Path
 
 from tests.guarantees.command import CASES, SMALL, executed_tasks, refeval, results, start
@@ -28,6 +30,37 @@ def test_four_processes_execute_every_task_once(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0, 0, 0], errors
     assert executed_tasks(shared) == 2 * len(CASES)
     assert results(shared) == results(alone)
+
+
+def test_of_two_different_runs_in_one_new_folder_one_is_refused(tmp_path: Path) -> None:
+    for attempt in range(3):
+        run = tmp_path / f"run{attempt}"
+        processes = [start("run", *SMALL, "--limit", "1", "--out", run, "--seed", seed) for seed in "01"]
+        errors = [process.communicate()[1] for process in processes]
+        codes = sorted(process.returncode for process in processes)
+        assert codes == [0, 2], errors
+        winner = [process.returncode for process in processes].index(0)
+        assert json.loads((run / "manifest.json").read_text())["seed"] == winner
+
+
+def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start("run", "--model", "copy-paste", "--suite", "sprites", "--out", run)
+    while not list(run.glob("leases/*.0")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.05)
+    assert not list((run / "leases").iterdir()), "it ended in order"
+    process.communicate()
 
 
 def test_one_command_with_several_workers(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_a_bad_case_is_named_with_file_case_and_field(entry: Any, message: str) 
     [
         ("[1]", "not a JSON object but a list"),
         ('{"a": ', "not valid JSON"),
+        ("[" * 200_000, "nested too deeply"),
         ("{}", "no cases"),
         (f'{{"singleobj_1": {json.dumps(GOOD)}, "singleobj_1": {json.dumps(GOOD)}}}', "'singleobj_1' is given twice"),
         (json.dumps({"singleobj_a": GOOD, "singleobj_A": GOOD}), "differ only in upper and lower case"),
@@ -113,6 +114,13 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
 
 def test_every_sprites_image_opens() -> None:
     assert check_references(load_suite("sprites")) == []
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "suite.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"singleobj_1": GOOD}).encode())
+    assert load_suite(str(tmp_path / "suite.json")).cases[0].id == "singleobj_1"
+    with pytest.raises(BadInput, match="is a folder"):
+        load_suite(str(tmp_path))
 
 
 def test_the_domain_follows_the_file_name(opens2v: Path) -> None:

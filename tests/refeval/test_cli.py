@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,7 @@ def test_every_command_helps_and_is_documented() -> None:
         (("run", *SMALL, "--size", "65x48"), ("--size 65x48", "even")),
         (("run", *SMALL, "--size", "large"), ("not WIDTHxHEIGHT",)),
         (("run", *SMALL, "--fps", "0"), ("positive rate",)),
+        (("run", *SMALL, "--decoder", "pyva"), ("unknown decoder 'pyva'",)),
         (("run", "--model", "videos:nowhere", "--suite", "sprites"), ("nowhere",)),
         (("total", "nowhere"), ("nowhere is not a folder",)),
         (("check", "."), ("not a run folder",)),
@@ -68,7 +72,7 @@ def test_missing_references_stop_before_anything_is_written(opens2v: Path, tmp_p
     done = refeval("run", "--model", "copy-paste", "--suite", suite, "--out", tmp_path / "run")
     assert done.returncode == 2
     assert "reference 1 of 1 is missing" in done.stderr
-    assert "refeval fetch suite opens2v-open" in done.stderr
+    assert "refeval fetch suite NAME --data DIR" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -102,9 +106,10 @@ def test_a_metric_that_cannot_run_does_not_stop_the_others(tmp_path: Path) -> No
     summary = json.loads(done.stdout)
     assert "not available in this version" in summary["unavailable"]["gme"]
     assert summary["statuses"]["motion_amplitude"] == {"scored": 1}
-    alone = refeval("score", run, "--metrics", "gme")
+    alone = refeval("run", *SMALL, "--out", tmp_path / "other", "--metrics", "gme")
     assert alone.returncode == 2
     assert "not available" in alone.stderr
+    assert not (tmp_path / "other").exists(), "nothing is rendered for a score that cannot come"
 
 
 def test_a_dry_run_writes_nothing_and_knows_what_is_left(tmp_path: Path) -> None:
@@ -115,8 +120,22 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_left(tmp_path: Path) -> None
     refeval("run", *SMALL, "--limit", "2", "--out", run)
     second = json.loads(refeval("run", *SMALL, "--out", run, "--dry-run", "--json").stdout)
     assert (second["render"], second["score"]) == (4, {"motion_amplitude": 4})
-    assert second["seconds"] > 0
-    assert second["clip_bytes"] > 0
+    times = [json.loads(line)["seconds"] for line in (run / "logs/timings.jsonl").read_text().splitlines()]
+    assert second["seconds"] == pytest.approx(4 * sum(times) / 2)
+    sizes = [path.stat().st_size for path in (run / "videos").glob("*.mp4")]
+    assert second["clip_bytes"] == pytest.approx(4 * sum(sizes) / 2, abs=1)
+    refused = refeval("run", *SMALL, "--out", run, "--seed", "5", "--dry-run")
+    assert refused.returncode == 2, "what the run itself would refuse"
+
+
+def test_a_dry_run_of_ready_clips_counts_those_that_are_there(opens2v: Path, tmp_path: Path) -> None:
+    clips, suite = opens2v / "demo/videos", opens2v / "Open-Domain_Eval.json"
+    command = ("run", "--model", f"videos:{clips}", "--suite", suite, "--out", tmp_path / "run", "--dry-run", "--json")
+    expected = json.loads(refeval(*command).stdout)
+    files = list(clips.glob("*.mp4"))
+    assert (expected["render"], expected["nothing_to_render_from"]) == (len(files), 180 - len(files))
+    assert expected["score"] == {"motion_amplitude": len(files)}
+    assert expected["clip_bytes"] == sum(file.stat().st_size for file in files)
 
 
 def test_render_then_score_is_the_same_as_run(finished: Path, tmp_path: Path) -> None:
@@ -132,7 +151,12 @@ def test_render_then_score_is_the_same_as_run(finished: Path, tmp_path: Path) ->
 
 def test_totals_explanations_and_exports_agree(finished: Path, tmp_path: Path) -> None:
     total = json.loads(refeval("total", finished, "--json").stdout)
-    assert refeval("export", finished, "--out", tmp_path, "--name", "baseline").returncode == 0
+    exported = refeval("export", finished, "--out", tmp_path, "--name", "baseline")
+    assert exported.returncode == 3, "it rests on 6 cases of one metric, and says so"
+    assert "MotionAmplitude: 26 of 32 cases missing" in exported.stdout
+    for name in ("one", "two"):
+        assert "holds" not in refeval("export", finished, "--name", name).stderr
+    assert [path.name for path in (finished / "reports/official").glob("*Domain.json")] == ["two_Open-Domain.json"]
     again = json.loads(refeval("total", tmp_path, "--json").stdout)
     for key in ("total_score", "motion_amplitude", "aes_score"):
         assert again[key] == total[key]
@@ -165,6 +189,23 @@ def test_check_speaks_plainly(finished: Path) -> None:
     assert "motion_amplitude: 26 without a record of 32 cases" in done.stdout
 
 
+def test_check_finds_what_is_absent_and_what_lies_under_another_name(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "a run [/x] ü"
+    shutil.copytree(finished, run)
+    shutil.copy(run / "scores/motion_amplitude/faceobj_1.json", run / "scores/motion_amplitude/humanobj_1.json")
+    done = refeval("check", run)
+    assert done.returncode == 4
+    assert "is that of case 'faceobj_1'" in done.stdout
+    assert str(run) in done.stdout, "a path is no markup"
+    assert refeval("total", run).returncode == 0
+    shutil.rmtree(run / "scores")
+    assert "no metric has been scored" in refeval("check", run).stdout
+    (run / "suite.json").unlink()
+    gone = refeval("check", run)
+    assert gone.returncode == 4
+    assert "suite.json is gone" in gone.stderr
+
+
 def test_failures_are_kept_until_a_retry_is_asked_for(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "suite.json", ["singleobj_1"])
     good = tmp_path / "good.mp4"
@@ -183,3 +224,19 @@ def test_failures_are_kept_until_a_retry_is_asked_for(tmp_path: Path) -> None:
     assert refeval(*command).returncode == 3
     done = refeval(*command, "--retry-failed")
     assert done.returncode == 0, done.stdout
+    log = (tmp_path / "run/logs/singleobj_1.log").read_text()
+    assert log.count("attempt 1 of 1") == 2, "once, and once more when it was asked for"
+
+
+def test_a_retry_of_what_fails_again_is_one_try_however_many_workers(tmp_path: Path) -> None:
+    program = tmp_path / "model.toml"
+    program.write_text('command = ["sh", "-c", "sleep 0.2; exit 3"]\n')
+    command = ("render", "--model", f"command:{program}", *SMALL[2:], "--limit", "1", "--out", tmp_path / "run")
+    assert refeval(*command).returncode == 3
+    assert refeval(*command, "--retry-failed", "--workers", "3").returncode == 3
+    assert (tmp_path / "run/logs/singleobj_1.log").read_text().count("attempt 1 of 1") == 2
+
+
+def test_a_closed_pipe_is_no_defect(finished: Path) -> None:
+    command = f"{sys.executable} -m refeval.cli explain {finished} | head -1; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", command], capture_output=True).returncode == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,6 +66,25 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_file(path, fail)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_and_folder_are_synced_around_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (order.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"), sync(fd))
+    )
+    monkeypatch.setattr(Path, "replace", lambda *paths: (order.append("rename"), replace(*paths)))
+    write_bytes(tmp_path / "a", b"x")
+    assert order == ["file", "rename", "folder"]
+
+
+def test_an_exclusive_write_never_replaces(tmp_path: Path) -> None:
+    write_document(tmp_path / "a", {"first": 1}, exclusive=True)
+    with pytest.raises(FileExistsError):
+        write_document(tmp_path / "a", {"second": 2}, exclusive=True)
+    assert read_document(tmp_path / "a") == {"first": 1}
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

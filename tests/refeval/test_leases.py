@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -107,6 +108,34 @@ def test_an_owner_elsewhere_is_dead_after_silence_only(tmp_path: Path, monkeypat
     assert not ours()
     clock[0] += 20
     assert ours()
+
+
+def test_a_held_lease_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_HEARTBEAT_S", 0.02)
+    with LeaseBook(tmp_path).hold("a"):
+        os.utime(tmp_path / "a.0", ns=(1, 1))
+        deadline = time.monotonic() + 10
+        while (tmp_path / "a.0").stat().st_mtime_ns == 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_claim_made_at_the_same_moment_is_seen_and_given_way_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rival = {"host": "elsewhere", "boot": "b", "namespace": "n", "pid": 1, "started": "1"}
+    book = LeaseBook(tmp_path)
+    make = LeaseBook._make
+
+    def make_beside_a_rival(self: LeaseBook, path: Path) -> bool:
+        # The dead claim a.0 was swept between our look and our claim, and another process took the name.
+        (tmp_path / "a.7").write_text(json.dumps(rival))
+        return make(self, path)
+
+    monkeypatch.setattr(LeaseBook, "_make", make_beside_a_rival)
+    with book.hold("a") as ours:
+        assert not ours
+    assert [path.name for path in tmp_path.iterdir()] == ["a.7"]
 
 
 def test_sweeping_takes_the_dead_only(tmp_path: Path) -> None:
