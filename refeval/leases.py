@@ -52,13 +52,14 @@ class LeaseBook:
         Args:
             task: a file name.
         """
-        ours = self._take(task)
         try:
+            ours = self._take(task)
             if ours:
                 fault_point("lease-taken")
             yield ours
         finally:
-            if ours:
+            # A signal may have come between the making of the claim and here.
+            if task in self._held:
                 fault_point("before-release")
                 self._release(task)
 

@@ -143,7 +143,10 @@ class Run:
         suite = self.manifest.suite
         path = self.folder / "suite.json"
         if not path.is_file():
-            raise CorruptFile(f"{path} is gone", cure="repeat the command that made the run: it is written again")
+            cure = "repeat the command that made the run: the file is written again"
+            if (self.folder / "videos").exists():
+                raise CorruptFile(f"{path} is gone", cure=cure)
+            raise BadInput(f"{self.folder} was stopped before its run began", cure=cure)
         text = path.read_bytes().decode(errors="replace")
         if hashlib.sha256(text.encode()).hexdigest() != suite["sha256"]:
             cure = "copy the suite file of the run back to suite.json"

@@ -30,9 +30,11 @@ class _State:
 
 
 def _handle(signal_number: int, _frame: FrameType | None) -> None:
-    _State.received = signal_number
-    if not _State.shielded:
-        raise Stopped(signal_number)
+    # The first signal stops; one that follows must not break into the cleaning up that it set off.
+    if _State.received is None:
+        _State.received = signal_number
+        if not _State.shielded:
+            raise Stopped(signal_number)
 
 
 def stop_in_order() -> None:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
-_SWALLOWED = """
+_SHIELDED = """
 import os, signal
-from pydantic import BaseModel, model_serializer
-from refeval.signals import Stopped, no_interruption, raise_if_stopped, stop_in_order
-
-class Kills(BaseModel):
-    @model_serializer
-    def serialize(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return {}
-
+from refeval.signals import Stopped, no_interruption, stop_in_order
 stop_in_order()
 try:
     with no_interruption():
@@ -23,6 +16,23 @@ try:
         print("shielded")
 except Stopped as stop:
     print("then", stop, int(stop.exit_code))
+    os.kill(os.getpid(), signal.SIGINT)
+    print("cleaning up undisturbed")
+"""
+
+_SWALLOWED = """
+import os, signal
+from pydantic import BaseModel, model_serializer
+from refeval.signals import Stopped, raise_if_stopped, stop_in_order
+
+class Kills(BaseModel):
+    @model_serializer
+    def serialize(self):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return {}
+
+stop_in_order()
+raise_if_stopped()
 try:
     Kills().model_dump_json()
 except Exception as error:
@@ -30,10 +40,42 @@ except Exception as error:
 try:
     raise_if_stopped()
 except Stopped as stop:
-    print("not lost")
+    print("not lost", int(stop.exit_code))
+"""
+
+_IN_A_CLAIM = """
+import os, signal, sys
+from pathlib import Path
+from refeval.leases import LeaseBook
+from refeval.signals import Stopped, stop_in_order
+
+class Book(LeaseBook):
+    def _make(self, path):
+        made = super()._make(path)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return made
+
+stop_in_order()
+try:
+    with Book(Path(sys.argv[1])).hold("a"):
+        print("not reached")
+except Stopped:
+    print(os.listdir(sys.argv[1]))
 """
 
 
-def test_a_stop_is_shielded_and_never_lost() -> None:
-    done = subprocess.run([sys.executable, "-c", _SWALLOWED], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:4] == ["shielded", "then SIGTERM 143", "PydanticSerializationError", "not lost"]
+def _run(code: str, *arguments: str | Path) -> list[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_a_stop_waits_for_a_shielded_block_and_comes_once() -> None:
+    assert _run(_SHIELDED) == ["shielded", "then SIGTERM 143", "cleaning up undisturbed"]
+
+
+def test_a_stop_that_compiled_code_swallows_is_not_lost() -> None:
+    assert _run(_SWALLOWED) == ["PydanticSerializationError", "not lost 143"]
+
+
+def test_a_stop_in_the_making_of_a_lease_frees_it(tmp_path: Path) -> None:
+    assert _run(_IN_A_CLAIM, tmp_path) == ["[]"]
