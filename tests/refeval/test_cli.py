@@ -240,3 +240,21 @@ def test_a_retry_of_what_fails_again_is_one_try_however_many_workers(tmp_path: P
 def test_a_closed_pipe_is_no_defect(finished: Path) -> None:
     command = f"{sys.executable} -m refeval.cli explain {finished} | head -1; exit ${{PIPESTATUS[0]}}"
     assert subprocess.run(["bash", "-c", command], capture_output=True).returncode == 0
+
+
+def test_real_clips_end_to_end_parity(opens2v: Path, goldens: Path, tmp_path: Path) -> None:
+    official = json.loads((goldens / "metrics/motion_amplitude_demo.json").read_text())["videos"]
+    clips, suite = opens2v / "demo/videos", opens2v / "Open-Domain_Eval.json"
+    done = refeval("run", "--model", f"videos:{clips}", "--suite", suite, "--out", tmp_path / "run", "--json")
+    assert done.returncode == 3, done.stderr
+    there = [clip.stem for clip in clips.glob("*.mp4")]
+    counts = json.loads(done.stdout)["statuses"]["motion_amplitude"]
+    assert counts == {"missing": 180 - len(there), "scored": len(there)}
+    for case in there:
+        record = json.loads((tmp_path / f"run/scores/motion_amplitude/{case}.json").read_text())
+        assert record["value"] == official[case]["motion_fb"]
+    assert refeval("export", tmp_path / "run", "--out", tmp_path / "official", "--name", "demo").returncode == 3
+    exported = json.loads((tmp_path / "official/motion_amplitude.json").read_text())
+    assert {case: entry["motion_fb"] for case, entry in exported.items()} == {
+        case: official[case]["motion_fb"] for case in there
+    }
