@@ -64,6 +64,32 @@ def test_no_secret_reaches_a_file(tmp_path: Path) -> None:
     assert not [path for path in files if secret.encode() in path.read_bytes()]
 
 
+_TALKATIVE_PLUGIN = """
+import os
+from refeval.metrics.base import Metric
+
+class Talks(Metric):
+    id, label, version, range = "talks", "Talks", "1", (0.0, 1.0)
+
+    def score(self, case, clip):
+        raise RuntimeError("401 for Bearer " + os.environ["OPENAI_API_KEY"])
+"""
+
+
+def test_a_secret_in_an_error_reaches_neither_record_nor_log(tmp_path: Path) -> None:
+    secret = "sk-planted-0123456789"
+    write_good_clip(tmp_path / "singleobj_1.mp4")
+    suite = write_suite(tmp_path / "suite.json", ["singleobj_1"])
+    env = install_plugin(tmp_path, _TALKATIVE_PLUGIN, "[refeval.metrics]\ntalks = plugin:Talks\n")
+    run = tmp_path / "run"
+    command = ("run", "--model", f"videos:{tmp_path}", "--suite", suite, "--out", run, "--metrics", "talks")
+    assert refeval(*command, env={**env, "OPENAI_API_KEY": secret}).returncode == 3
+    record = json.loads((run / "scores/talks/singleobj_1.json").read_text())
+    assert record["reason"] == "RuntimeError: 401 for Bearer [redacted OPENAI_API_KEY]"
+    assert "Traceback" in (run / "logs/worker-0.log").read_text()
+    assert not [path for path in run.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+
+
 def test_offline_opens_no_socket(tmp_path: Path) -> None:
     env = install_plugin(tmp_path, "", "")
     # Python runs this at the start of the command and of every worker.
