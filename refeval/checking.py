@@ -22,6 +22,9 @@ from refeval.runs import Run, superseded_files
 _Record = TypeVar("_Record", RenderRecord, ScoreRecord)
 
 
+_LOST = (ScoreStatus.FAILED, ScoreStatus.UNPARSEABLE)
+
+
 class Severity(StrEnum):
     """How bad a finding is."""
 
@@ -113,6 +116,10 @@ def _scores(run: Run, suite: Suite) -> Iterator[Finding]:
                 continue
             counts[record.status.value] += 1
             yield from _against_clip(run, record)
+            if record.status in _LOST and record.clip_sha256:
+                # Without a clip the reason stands with the clip already.
+                text = f"{record.metric}, case '{record.case}': {record.status.value}: {record.reason}"
+                yield Finding(severity=Severity.INCOMPLETE, text=text)
         absent = sum(not run.score_path(folder.name, case.id).exists() for case in suite.cases)
         lacking = {**counts, "without a record": absent}
         for fine in (ScoreStatus.SCORED.value, ScoreStatus.NOT_APPLICABLE.value):

@@ -29,6 +29,9 @@ def test_broken_clips_fail_with_their_reason_and_the_others_are_scored(tmp_path:
         record = json.loads((run / f"scores/motion_amplitude/{case}.json").read_text())
         assert record["status"] == "failed"
         assert REASONS[name] in record["reason"], name
+    why = refeval("check", run).stdout
+    for name in BROKEN:
+        assert REASONS[name] in why
     missing = json.loads((run / "scores/motion_amplitude/humanobj_1.json").read_text())
     assert missing["status"] == "missing"
     assert "humanobj_1.mp4" in missing["reason"]
