@@ -15,7 +15,6 @@ from refeval import checking, evaluation, fetching
 from refeval import doctor as doctor_module
 from refeval.cases import Case, Domain
 from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
-from refeval.clips import decoder_version
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.evaluation import Manner, Prepared, Target
 from refeval.forecast import forecast
@@ -79,8 +78,7 @@ def run(
     if offline:
         _go_offline()
     if score:
-        evaluation.wanted_metrics(manner.metrics)
-        decoder_version(manner.decoder)
+        evaluation.check_scoring(manner)
     prepared = evaluation.prepare(target, selection)
     if dry_run:
         return _show_forecast(prepared, manner, score=score, as_json=as_json)
@@ -96,8 +94,7 @@ def score(
     """``refeval score``."""
     if offline:
         _go_offline()
-    evaluation.wanted_metrics(manner.metrics)
-    decoder_version(manner.decoder)
+    evaluation.check_scoring(manner)
     scored = Run(folder)
     root = data_folder(str(scored.manifest.suite["name"]), data)
     cases = selection.of(scored.suite(root))

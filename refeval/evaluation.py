@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 from refeval.cases import Case, ClipSpec, Suite
+from refeval.clips import decoder_version
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.generators.base import Generator
-from refeval.records import RenderStatus, ScoreStatus
+from refeval.records import FINE_STATUSES
 from refeval.registry import load_generator, load_metric, metric_targets
 from refeval.runs import Manifest, Run, look_at_folder, make_manifest, start_run
 from refeval.selection import Selection
@@ -21,8 +23,6 @@ from refeval.suites import load_suite
 from refeval.supervisor import Outcome, Supervisor
 from refeval.thumbnails import keep_references
 from refeval.work import Event, Order, Phase
-
-_FINE = frozenset({RenderStatus.RENDERED.value, ScoreStatus.SCORED.value, ScoreStatus.NOT_APPLICABLE.value})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class Prepared:
         Raises:
             BadInput: the folder holds another run, or something else.
         """
-        return look_at_folder(self.folder, self.manifest())
+        return look_at_folder(self.folder, self.manifest)
 
     def start(self) -> Run:
         """Make or take up the run folder.
@@ -113,8 +113,9 @@ class Prepared:
         Raises:
             BadInput: the folder holds another run, or something else.
         """
-        return start_run(self.folder, self.manifest(), self.suite)
+        return start_run(self.folder, self.manifest, self.suite)
 
+    @cached_property
     def manifest(self) -> Manifest:
         """What the run is."""
         return make_manifest(
@@ -175,6 +176,17 @@ def wanted_metrics(asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(asked)) or sorted(metric_targets())
 
 
+def check_scoring(manner: Manner) -> None:
+    """Look at what scoring needs before the first clip is rendered.
+
+    Raises:
+        BadInput: an unknown metric or decoder.
+        MissingPrerequisite: the decoder, or every metric asked for, cannot run here.
+    """
+    wanted_metrics(manner.metrics)
+    decoder_version(manner.decoder)
+
+
 def carry_out(
     run: Run,
     cases: Sequence[Case],
@@ -223,7 +235,7 @@ def _set_failures_aside(run: Run, order: Order) -> None:
 def exit_code(outcome: Outcome) -> ExitCode:
     """OK when every selected task ended well; INCOMPLETE when one is failed, missing or could not be tried."""
     statuses = [status for phase in outcome.statuses.values() for case in phase.values() for status in case.values()]
-    if outcome.unavailable or any(status not in _FINE for status in statuses):
+    if outcome.unavailable or any(status not in FINE_STATUSES for status in statuses):
         return ExitCode.INCOMPLETE
     return ExitCode.OK
 

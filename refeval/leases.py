@@ -1,9 +1,9 @@
 """Leases: several processes, on one machine or many, share the tasks of one run folder.
 
-A lease is a file ``leases/<task>.<generation>``, made with O_EXCL; the highest generation owns the task. Who finds
-the owner dead makes the next generation, and of several who try only one can. After making its file a process
-looks again and gives up if it sees another living claim; two claims made at once may both give up, never both
-win. Plain files, because run folders live on NFS and Lustre, where file locks may be local to a node.
+A lease is a file ``leases/<task>.<generation>``, made by an exclusive link; the highest generation owns the task.
+Who finds the owner dead makes the next generation, and of several who try only one can. After making its file a
+process looks again and gives up if it sees another living claim; two claims made at once may both give up, never
+both win. Plain files, because run folders live on NFS and Lustre, where file locks may be local to a node.
 
 An owner on this machine is dead when its process is gone. An owner elsewhere is dead when its file's time has
 not moved for ``_SILENCE_S`` seconds of the observer's own clock, so clocks need not agree.
@@ -12,6 +12,7 @@ not moved for ``_SILENCE_S`` seconds of the observer's own clock, so clocks need
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import secrets
@@ -82,8 +83,7 @@ class LeaseBook:
             self._held[task] = [*claims, mine]
         rivals = [claim for claim in self._claims(task) if claim != mine and self._is_alive(claim)]
         if rivals:
-            self._held.pop(task)
-            mine.unlink(missing_ok=True)
+            self._release(task)
             return False
         self._beat()
         return True
@@ -102,7 +102,7 @@ class LeaseBook:
 
     def _claims(self, task: str) -> list[Path]:
         # Task names hold dots, so the generation is what follows the last one.
-        paths = self.folder.glob(f"{glob_escape(task)}.*")
+        paths = self.folder.glob(f"{glob.escape(task)}.*")
         return sorted(p for p in paths if p.stem == task and p.suffix[1:].isdigit())
 
     def _make(self, path: Path) -> bool:
@@ -150,11 +150,6 @@ class LeaseBook:
             for claims in list(self._held.values()):
                 with contextlib.suppress(OSError):
                     os.utime(claims[-1])
-
-
-def glob_escape(name: str) -> str:
-    """A file name as a glob pattern that matches only itself."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _identity() -> dict[str, str | int]:

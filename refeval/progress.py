@@ -9,18 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from refeval.records import RenderStatus, ScoreStatus
+from refeval.records import FINE_STATUSES
 from refeval.work import Event, Phase
 
-_BAD = frozenset(
-    {
-        RenderStatus.FAILED.value,
-        RenderStatus.MISSING.value,
-        ScoreStatus.FAILED.value,
-        ScoreStatus.MISSING.value,
-        ScoreStatus.UNPARSEABLE.value,
-    }
-)
 _TITLES = {Phase.RENDER: "render", Phase.SCORE: "score"}
 
 
@@ -71,7 +62,7 @@ class ProgressView:
 
     def _remark(self, task: int, event: Event) -> str:
         fields = self._progress.tasks[task].fields
-        fields["bad"] += any(status in _BAD for status in event.statuses.values())
+        fields["bad"] += any(status not in FINE_STATUSES for status in event.statuses.values())
         return f"{fields['bad']} not ok" if fields["bad"] else ""
 
 

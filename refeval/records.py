@@ -29,6 +29,9 @@ class RenderStatus(StrEnum):
     FAILED = "failed"
 
 
+FINE_STATUSES = frozenset({RenderStatus.RENDERED.value, ScoreStatus.SCORED.value, ScoreStatus.NOT_APPLICABLE.value})
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

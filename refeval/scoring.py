@@ -100,13 +100,14 @@ class Scorer:
         self, case: Case, metric_id: str, keys: Mapping[str, str], render: RenderRecord | None, clip: Clip
     ) -> None:
         metric = self.metrics[metric_id]
-        if reason := self._inputs(case, metric).get("missing"):
-            self._write(case, metric_id, keys, render, ScoreStatus.MISSING, reason)
-            return
         try:
+            metric.inputs(case)
             score = metric.score(case, clip)
         except DiskFull:
             raise
+        except MissingPrerequisite as error:
+            self._write(case, metric_id, keys, render, ScoreStatus.MISSING, error.what)
+            return
         except RefevalError as error:
             self._write(case, metric_id, keys, render, ScoreStatus.FAILED, error.what)
             return

@@ -36,14 +36,12 @@ class Outcome:
     Attributes:
         statuses: phase -> (case id -> status by metric id, or by ``render``).
         unavailable: metrics that cannot run here, with what mends it.
-        executed: how many tasks these workers executed; the others were already recorded.
     """
 
     statuses: dict[Phase, dict[str, dict[str, str]]] = field(
         default_factory=lambda: {Phase.RENDER: {}, Phase.SCORE: {}}
     )
     unavailable: dict[str, RefevalError] = field(default_factory=dict)
-    executed: int = 0
 
 
 @dataclass
@@ -137,7 +135,6 @@ class Supervisor:
 
     def _note_end(self, worker: _Worker, event: Event) -> None:
         worker.busy = None
-        self._outcome.executed += event.executed
         if event.phase and event.case:
             self._outcome.statuses[event.phase][event.case] = event.statuses
             if event.executed:
