@@ -6,12 +6,35 @@ A generator of another package is found through the entry-point group ``refeval.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from refeval.cases import Case, ClipSpec
 from refeval.clips import Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where and by what means clips are made; never what they show. Not hashed, except for the parallel layout.
+
+    Attributes:
+        weights: folder that ``refeval fetch model`` fills, if known.
+        device: ``auto`` (the GPU, where a model needs one), ``cpu`` or ``cuda``.
+        memory: a preset of the generator (:mod:`refeval.generators.wan.memory`), or ``auto``.
+        gpus_per_clip: over how many GPUs one clip's model is spread.
+    """
+
+    weights: Path | None = None
+    device: str = "auto"
+    memory: str = "auto"
+    gpus_per_clip: int = 1
+
+    @property
+    def layout(self) -> str:
+        """The parallel layout, as a task key holds it."""
+        return "single" if self.gpus_per_clip == 1 else f"context-{self.gpus_per_clip}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +47,8 @@ class RenderJob:
         clip: size, length and rate to render.
         scratch: an empty folder for this job; it is removed afterwards.
         log: file to append a log to; it is kept.
+        notes: what happened on the way and belongs beside the clip (JSON types), for the generator to fill in:
+            references left out, the memory preset that was needed.
     """
 
     case: Case
@@ -31,6 +56,7 @@ class RenderJob:
     clip: ClipSpec
     scratch: Path
     log: Path
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Generator(ABC):
@@ -39,10 +65,12 @@ class Generator(ABC):
     Attributes:
         version: raised whenever the same job may give another clip; part of the task key.
         crf: x264 quality that clips are stored with.
+        place: where it works; set right after it is made.
     """
 
     version: ClassVar[str]
     crf: ClassVar[int] = 10
+    place: Place = Place()
 
     @classmethod
     @abstractmethod
@@ -65,9 +93,30 @@ class Generator(ABC):
         """The files whose bytes decide the clip, besides prompt and settings: the references, as a rule."""
         return case.reference_files()
 
+    def own_clip(self, suite: ClipSpec) -> ClipSpec:
+        """Size, length and rate that it renders unless the user says otherwise: the suite's, as a rule."""
+        return suite
+
     def expected(self, wanted: ClipSpec) -> ClipSpec | None:
-        """Size, length and rate that every clip must have; None: whatever comes is right."""
+        """Size, length and rate that every clip must have; None: whatever comes is right.
+
+        Raises:
+            BadInput: it cannot render this.
+        """
         return wanted
+
+    def check(self) -> None:
+        """Look at what :meth:`prepare` will need, before anything is loaded or written: files, device, memory.
+
+        Raises:
+            MissingPrerequisite: something is missing; the cure is the command that gets it.
+        """
+
+    def foresee(self, cases: Sequence[Case]) -> None:
+        """Learn which cases this process may be asked for, in order; never a promise. Called before each of them.
+
+        What can be made ready while another clip is rendered may be begun here, in the background.
+        """
 
     def prepare(self) -> None:
         """Load what rendering needs, once per process.
@@ -75,6 +124,16 @@ class Generator(ABC):
         Raises:
             MissingPrerequisite: weights or packages are missing; the cure is the command that gets them.
         """
+
+    def save_memory(self) -> str | None:
+        """Go over to the declared low-memory preset, for this and all later clips; its name, or None if there is none.
+
+        Called once, when the memory of the device did not suffice; the clip is then tried again.
+        """
+        return None
+
+    def close(self) -> None:
+        """Let go of what was loaded; called when nothing more will be rendered."""
 
     @abstractmethod
     def render(self, job: RenderJob) -> Clip | Path:
