@@ -119,9 +119,9 @@ _SMALL = Architecture(layers=30, heads=12, head_dim=128, ffn_dim=8960)
 _LARGE = Architecture(layers=40, heads=40, head_dim=128, ffn_dim=13824)
 _SMALL_VACE = Architecture(layers=30, heads=12, head_dim=128, ffn_dim=8960, vace_layers=tuple(range(0, 30, 2)))
 _LARGE_VACE = Architecture(layers=40, heads=40, head_dim=128, ffn_dim=13824, vace_layers=tuple(range(0, 40, 5)))
-_TINY = Architecture(layers=3, heads=4, head_dim=24, ffn_dim=192, text_dim=64, freq_dim=64, text_tokens=64)
+_TINY = Architecture(layers=3, heads=4, head_dim=24, ffn_dim=192, text_dim=64, freq_dim=64, text_tokens=256)
 _TINY_VACE = Architecture(
-    layers=3, heads=4, head_dim=24, ffn_dim=192, text_dim=64, freq_dim=64, text_tokens=64, vace_layers=(0, 2)
+    layers=3, heads=4, head_dim=24, ffn_dim=192, text_dim=64, freq_dim=64, text_tokens=256, vace_layers=(0, 2)
 )
 
 _CLIP = ClipSpec(width=832, height=480, frames=81, fps=Fraction(16))
