@@ -1,0 +1,185 @@
+"""Reference images on their way to the VAE: opened, letterboxed onto white, matted, turned into pixels.
+
+Letters of shapes: H and W are height and width in pixels.
+
+Source: RefAlign @6f91526 examples/wanvideo/model_inference/Wan2.1-T2V-1.3B_subject.py:18-126 and
+diffsynth/pipelines/wan_video_new6.py:81-87; Phantom-Wan (sbalani/Phantom-cog @9a9be62) generate.py:248-278; VACE
+@48eb44f vace/models/wan/wan_vace.py:220-241. Differs: images of more than 8 bits are scaled instead of clipped,
+and a side that would come out with 0 pixels, on which the official scripts fail, gets one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from refeval.cases import ReferenceKind
+from refeval.errors import BadInput
+from refeval.generators.wan.matting import Matting
+
+_WHITE = (255, 255, 255)
+_FULL_8_BITS = 255
+_FULL_16_BITS = 65535
+
+
+def open_reference(file: Path, case_id: str) -> Image.Image:
+    """Read an image as the official scripts do: ``Image.open(file).convert("RGB")``.
+
+    That is: an EXIF orientation is not applied, transparency is dropped (the colours behind it show), palettes and
+    CMYK are converted, greyscale becomes three equal channels, of an animation the first frame is taken.
+
+    Args:
+        file: an image of any kind and mode that Pillow knows.
+        case_id: for the message.
+
+    Returns:
+        Mode RGB at the file's own size. Greyscale of more than 8 bits is scaled to 8; ``convert`` would clip it.
+
+    Raises:
+        BadInput: not a readable image.
+    """
+    try:
+        with Image.open(file) as image:
+            return _eight_bits(image).convert("RGB")
+    # SyntaxError is what Pillow raises for a damaged PNG.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        details = (("file", str(file)), ("reason", str(error)))
+        cure = "give an image that Pillow can read (PNG, JPEG, WebP)"
+        raise BadInput(f"case '{case_id}': a reference is not a readable image", details=details, cure=cure) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image)
+    # A 16-bit file stays on its own scale, however dark it is; 32-bit integers do not tell theirs.
+    if image.mode == "I" and levels.max() <= _FULL_8_BITS:
+        return image
+    return Image.fromarray((levels.clip(0, _FULL_16_BITS) * (_FULL_8_BITS / _FULL_16_BITS)).round().astype(np.uint8))
+
+
+def letterbox(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Fit an image into the middle of a white canvas, keeping its aspect ratio: RefAlign's inference, and Phantom.
+
+    LANCZOS; the side that does not fill the canvas is truncated to whole pixels; the left and upper margins are
+    the smaller ones where a margin is odd.
+
+    Args:
+        image: mode RGB, any size.
+        width: of the canvas, pixels.
+        height: of the canvas, pixels.
+
+    Returns:
+        Mode RGB, ``width`` x ``height``.
+    """
+    ratio = image.width / image.height
+    wide = ratio > width / height
+    size = (width, int(width / ratio)) if wide else (int(height * ratio), height)
+    return _centred(image.resize(_without_zero(size), Image.Resampling.LANCZOS), width, height)
+
+
+def letterbox_training(image: Image.Image, width: int, height: int) -> Image.Image:
+    """As :func:`letterbox`, but as RefAlign trains: BILINEAR with antialiasing, sizes rounded to the nearest pixel.
+
+    Source: RefAlign @6f91526 diffsynth/trainers/__pycache__ (``crop_and_resize``, recovered from bytecode).
+
+    Args:
+        image: mode RGB, any size.
+        width: of the canvas, pixels.
+        height: of the canvas, pixels.
+
+    Returns:
+        Mode RGB, ``width`` x ``height``.
+    """
+    scale = min(width / image.width, height / image.height)
+    size = (round(image.width * scale), round(image.height * scale))
+    return _centred(image.resize(_without_zero(size), Image.Resampling.BILINEAR), width, height)
+
+
+def _without_zero(size: tuple[int, int]) -> tuple[int, int]:
+    """A thousand times wider than high is still one pixel high."""
+    return max(size[0], 1), max(size[1], 1)
+
+
+def _centred(image: Image.Image, width: int, height: int) -> Image.Image:
+    canvas = Image.new("RGB", (width, height), _WHITE)
+    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return canvas
+
+
+def composite_on_white(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """Lay what a mask shows over white.
+
+    Args:
+        image: mode RGB.
+        mask: mode L of the same size; 255 keeps a pixel, 0 makes it white, values between mix.
+
+    Returns:
+        Mode RGB, same size.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    return Image.composite(image, Image.new("RGB", image.size, _WHITE), mask)
+
+
+def without_background(image: Image.Image, kind: ReferenceKind, matting: Matting | None) -> Image.Image:
+    """A letterboxed reference with its subject on white.
+
+    Args:
+        image: mode RGB, already letterboxed: RefAlign looks for the subject on the white canvas.
+        kind: a background reference is never matted, it is returned as it is.
+        matting: finds the subject; None: nothing is matted (Phantom, VACE, and RefAlign's benchmark script).
+
+    Returns:
+        Mode RGB, same size.
+    """
+    if matting is None or kind is ReferenceKind.BACKGROUND:
+        return image
+    return composite_on_white(image, matting.soft_mask(image))
+
+
+def to_pixels(image: Image.Image, dtype: torch.dtype) -> Tensor:
+    """What the VAE encodes: ``level * (2 / 255) - 1``, computed in ``dtype``.
+
+    RefAlign computes it in bfloat16, where the 256 levels fall together to fewer values; Phantom in float32.
+
+    Args:
+        image: mode RGB.
+        dtype: floating point.
+
+    Returns:
+        (3, 1, H, W) of ``dtype``, -1 to 1: one image as a video of one frame, on the CPU.
+    """
+    return (_levels(image).to(dtype) * (2 / _FULL_8_BITS) - 1).unsqueeze(1)
+
+
+def letterbox_tensor(image: Image.Image, width: int, height: int) -> Tensor:
+    """As :func:`letterbox`, but as VACE does it: on values, bilinear and without antialiasing.
+
+    Args:
+        image: mode RGB, any size.
+        width: of the canvas, pixels.
+        height: of the canvas, pixels.
+
+    Returns:
+        float32 (3, height, width), -1 to 1; the canvas is 1. ``unsqueeze(1)`` makes it a video of one frame.
+    """
+    values = (_levels(image).float() / _FULL_8_BITS - 0.5) / 0.5
+    scale = min(height / image.height, width / image.width)
+    size = _without_zero((int(image.height * scale), int(image.width * scale)))
+    resized = functional.interpolate(values[None], size=size, mode="bilinear", align_corners=False)[0]
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    canvas = torch.ones(3, height, width)
+    canvas[:, top : top + size[0], left : left + size[1]] = resized
+    return canvas
+
+
+def _levels(image: Image.Image) -> Tensor:
+    """The levels of an RGB image: uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
