@@ -222,6 +222,34 @@ def fetch_suite(
     _leave(commands.fetch_suite(name, data, revision=revision, offline=offline, as_json=json))
 
 
+@fetch_app.command("model")
+def fetch_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model, e.g. refalign-1.3b, or birefnet for matting.")],
+    weights: Annotated[
+        Path,
+        typer.Option("--weights", envvar="REFEVAL_WEIGHTS", help="Folder of all weights; fills DIR/OWNER/NAME."),
+    ],
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            "--revision",
+            help="Branch, tag or commit of the model's own repository; by default the commit fetched before.",
+        ),
+    ] = None,
+    offline: OfflineOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Download the weights of a model, with text encoder and VAE; run it again to go on after a stop.
+
+    The commits, the sizes and the free space are shown first.
+    Too little space is an error before anything is downloaded.
+    What several models share is fetched once.
+    Every file is checked against the hub's sha256, and recorded.
+    With --offline: verify what is there.
+    """
+    _leave(commands.fetch_model(name, weights, revision=revision, offline=offline, as_json=json))
+
+
 @app.command()
 def cases(
     suite: SuiteOption = "sprites",

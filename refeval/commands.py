@@ -202,6 +202,29 @@ def fetch_suite(name: str, folder: Path, *, revision: str | None, offline: bool,
     return ExitCode.OK
 
 
+def fetch_model(name: str, folder: Path, *, revision: str | None, offline: bool, as_json: bool) -> ExitCode:
+    """``refeval fetch model``."""
+    fetched = fetching.fetch_model(
+        name, folder, revision=revision, offline=offline, tell=lambda line: _ERR.print(line, soft_wrap=True)
+    )
+    if as_json:
+        rows = [
+            {
+                "repository": one.repository,
+                "revision": one.revision,
+                "folder": str(one.folder),
+                "files": one.files,
+                "bytes": one.size,
+            }
+            for one in fetched
+        ]
+        _print_json({"model": name, "folder": str(folder), "repositories": rows})
+        return ExitCode.OK
+    for one in fetched:
+        _say(f"{one.files} files, {one.size / 1e9:.2f} GB, of {one.repository} at {one.revision} in {one.folder}")
+    return ExitCode.OK
+
+
 def cases(
     suite: str, *, data: Path | None, category: str | None, list_suites: bool, check: bool, as_json: bool
 ) -> ExitCode:

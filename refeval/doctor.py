@@ -6,12 +6,17 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from refeval.catalogue import PUBLISHED_METRICS
 from refeval.clips import decoder_version
 from refeval.errors import MissingPrerequisite, RefevalError
+from refeval.generators.wan.store import WeightsStore, fetch_command, fetchable_names, sources_of
 from refeval.keys import installed_version
+from refeval.receipts import Receipt
 from refeval.registry import metric_targets
 from refeval.suites import SUITES, load_suite
 
@@ -23,7 +28,7 @@ class Diagnosis:
     """One thing that refeval can use.
 
     Attributes:
-        area: python, extra, decoder, metric or suite.
+        area: python, extra, decoder, metric, suite, model or device.
         name: of the thing.
         present: whether it is there.
         note: its version, or what it is for.
@@ -40,7 +45,7 @@ class Diagnosis:
 def diagnose() -> list[Diagnosis]:
     """Look at everything; loads no model and opens no socket."""
     python = Diagnosis(area="python", name="python", present=True, note=platform.python_version())
-    return [python, *_extras(), *_decoders(), *_metrics(), *_suites()]
+    return [python, *_extras(), *_decoders(), *_metrics(), *_suites(), *_models(), _gpu()]
 
 
 def _extras() -> list[Diagnosis]:
@@ -89,3 +94,50 @@ def _suites() -> list[Diagnosis]:
             where = os.environ.get("REFEVAL_DATA") or "REFEVAL_DATA is not set"
             found.append(Diagnosis(area="suite", name=name, present=False, note=where, cure=error.cure or ""))
     return found
+
+
+def _models() -> list[Diagnosis]:
+    value = os.environ.get("REFEVAL_WEIGHTS")
+    store = WeightsStore(Path(value) if value else None)
+    present = set(store.names())
+    return [
+        Diagnosis(area="model", name=name, present=True, note=_weights(store, name))
+        if name in present
+        else Diagnosis(
+            area="model",
+            name=name,
+            present=False,
+            note=value or "REFEVAL_WEIGHTS is not set",
+            cure=fetch_command(name, store.folder),
+        )
+        for name in fetchable_names()
+    ]
+
+
+def _weights(store: WeightsStore, name: str) -> str:
+    sources = sources_of(name)
+    files = {path for source in sources for path in store.find(source, name)}
+    size = sum(path.stat().st_size for path in files)
+    fetched = all(Receipt.read_if_whole(store.folder_of(source)) for source in sources)
+    return f"{size / 1e9:.1f} GB, {'fetched' if fetched else 'put there by hand: no receipt'}"
+
+
+def _gpu() -> Diagnosis:
+    names = _gpu_names()
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    note = ", ".join(names) or "none: only the tiny models render here"
+    if names and chosen is not None:
+        note += f"; CUDA_VISIBLE_DEVICES={chosen}"
+    return Diagnosis(area="device", name="gpu", present=bool(names), note=note)
+
+
+def _gpu_names() -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        listing = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        # A driver that does not answer leaves no GPU to render on.
+        return []
+    return re.findall(r"^GPU \d+: (.+?)(?: \(UUID: .*\))?$", listing, re.MULTILINE)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import pytest
 
@@ -16,65 +13,9 @@ from refeval.errors import BadInput, CorruptFile, MissingPrerequisite, RefevalEr
 from refeval.fetching import fetch_suite
 from refeval.sprites.suite import write_suite
 from refeval.suites import load_suite
+from tests.refeval.small_hub import COMMIT, Hub, running
 
-COMMIT = "a" * 40
-REPOSITORY = "BestWishYsh/OpenS2V-Eval"
-
-
-class Hub(ThreadingHTTPServer):
-    """A dataset repository: its files by name, what was asked for, and what is refused for now."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = files
-        self.fetched: list[str] = []
-        self.refused: set[str] = set()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Hub
-
-    def do_HEAD(self) -> None:
-        self._answer(*self._find())
-
-    def do_GET(self) -> None:
-        status, content = self._find()
-        name = self._name()
-        if status == 200 and name in self.server.files:
-            self.server.fetched.append(name)
-        self._answer(status, content)
-
-    def _name(self) -> str:
-        return unquote(urlparse(self.path).path).removeprefix(f"/datasets/{REPOSITORY}/resolve/{COMMIT}/")
-
-    def _find(self) -> tuple[int, bytes]:
-        files, name = self.server.files, self._name()
-        if "/tree/" in name:
-            tree = [{"type": "file", "path": n, "size": len(d), "oid": _sha1(d)} for n, d in files.items()]
-            return 200, json.dumps(tree).encode()
-        if name.startswith(f"/api/datasets/{REPOSITORY}"):
-            siblings = [{"rfilename": n, "size": len(d)} for n, d in files.items()]
-            return 200, json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode()
-        if name in self.server.refused:
-            return 403, b""
-        return (200, files[name]) if name in files else (404, b"")
-
-    def _answer(self, status: int, content: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{_sha1(content)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-def _sha1(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
+REPOSITORY = "datasets/BestWishYsh/OpenS2V-Eval"
 
 
 @pytest.fixture
@@ -84,12 +25,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     files = {str(p.relative_to(source)): p.read_bytes() for p in sorted(source.rglob("*")) if p.is_file()}
     files["Human-Domain_Eval.json"] = files.pop("Sprites_Eval.json")
     files["Results/never.mp4"] = b"not asked for"
-    with Hub(files) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with running({REPOSITORY: files}, monkeypatch) as server:
         yield server
-        server.shutdown()
 
 
 def _fetch(folder: Path, *, offline: bool = False, revision: str | None = None) -> list[str]:
@@ -101,8 +38,10 @@ def _fetch(folder: Path, *, offline: bool = False, revision: str | None = None) 
 
 def test_a_suite_is_fetched_recorded_and_verified(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    (line,) = _fetch(folder)
-    wanted = [name for name in hub.files if not name.startswith("Results/")]
+    line, room = _fetch(folder)
+    assert "are free in" in room
+    files = hub.repositories[REPOSITORY]
+    wanted = [name for name in files if not name.startswith("Results/")]
     assert f"{len(wanted)} files" in line
     assert COMMIT in line
     assert sorted(hub.fetched) == sorted(wanted), "the results of other models are not fetched"
@@ -111,7 +50,7 @@ def test_a_suite_is_fetched_recorded_and_verified(hub: Hub, tmp_path: Path) -> N
         assert case.reference_files()
     receipt = json.loads((folder / "fetched.json").read_text())
     for name in wanted:
-        assert receipt["sha256"][name] == hashlib.sha256(hub.files[name]).hexdigest()
+        assert receipt["sha256"][name] == hashlib.sha256(files[name]).hexdigest()
     assert _fetch(folder, offline=True) == []
     image = folder / suite.cases[0].references[0].path
     image.write_bytes(image.read_bytes() + b" ")
@@ -124,7 +63,7 @@ def test_a_suite_is_fetched_recorded_and_verified(hub: Hub, tmp_path: Path) -> N
 
 def test_an_interrupted_download_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    last = sorted(name for name in hub.files if name.startswith("Images/"))[-1]
+    last = sorted(name for name in hub.repositories[REPOSITORY] if name.startswith("Images/"))[-1]
     hub.refused = {last}
     with pytest.raises(RefevalError, match=r"the download of .* stopped") as caught:
         _fetch(folder)
