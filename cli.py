@@ -44,7 +44,19 @@ SizeOption = Annotated[
 ]
 FramesOption = Annotated[int | None, typer.Option("--frames", help="Number of frames instead of the suite's.")]
 FpsOption = Annotated[str | None, typer.Option("--fps", help="Frames per second instead of the suite's.")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the work.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes that share the work; by default 1.")
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", envvar="REFEVAL_WEIGHTS", help="Folder that `refeval fetch model` fills."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the model works.")]
+MemoryOption = Annotated[
+    str, typer.Option("--memory", metavar="PRESET", help="auto, or a preset of the model: see docs/generators.md.")
+]
+GpusOption = Annotated[int | None, typer.Option("--gpus", min=1, help="One process per GPU, on so many.")]
+GpusPerClipOption = Annotated[int, typer.Option("--gpus-per-clip", min=1, help="Spread one model over so many GPUs.")]
 DecoderOption = Annotated[str, typer.Option("--decoder", help="pyav or decord; both give the same frames.")]
 LifelessOption = Annotated[
     bool, typer.Option("--accept-lifeless", help="Score black and frozen clips, as the official scripts do.")
@@ -90,7 +102,12 @@ def run(
     size: SizeOption = None,
     frames: FramesOption = None,
     fps: FpsOption = None,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    memory: MemoryOption = "auto",
+    gpus: GpusOption = None,
+    gpus_per_clip: GpusPerClipOption = 1,
     decoder: DecoderOption = "pyav",
     accept_lifeless: LifelessOption = False,
     retry_failed: RetryOption = False,
@@ -104,7 +121,8 @@ def run(
     """
     target = Target(model=model, suite=suite, data=data, seed=seed, size=size, frames=frames, fps=fps, out=out)
     selection = commands.selection(cases, category, limit, shard)
-    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
+    place = commands.place(weights, device, memory, gpus_per_clip)
+    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed, place, gpus)
     _leave(commands.run(target, selection, manner, score=True, dry_run=dry_run, offline=offline, as_json=json))
 
 
@@ -122,7 +140,12 @@ def render(
     size: SizeOption = None,
     frames: FramesOption = None,
     fps: FpsOption = None,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    memory: MemoryOption = "auto",
+    gpus: GpusOption = None,
+    gpus_per_clip: GpusPerClipOption = 1,
     retry_failed: RetryOption = False,
     dry_run: DryRunOption = False,
     offline: OfflineOption = False,
@@ -131,7 +154,8 @@ def render(
     """Render the clips of a suite without scoring them; `refeval score RUN` goes on from there."""
     target = Target(model=model, suite=suite, data=data, seed=seed, size=size, frames=frames, fps=fps, out=out)
     selection = commands.selection(cases, category, limit, shard)
-    manner = commands.manner(None, workers, "pyav", False, retry_failed)
+    place = commands.place(weights, device, memory, gpus_per_clip)
+    manner = commands.manner(None, workers, "pyav", False, retry_failed, place, gpus)
     _leave(commands.run(target, selection, manner, score=False, dry_run=dry_run, offline=offline, as_json=json))
 
 
@@ -144,7 +168,7 @@ def score(
     category: CategoryOption = None,
     limit: LimitOption = None,
     shard: ShardOption = None,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
     decoder: DecoderOption = "pyav",
     accept_lifeless: LifelessOption = False,
     retry_failed: RetryOption = False,

@@ -118,8 +118,11 @@ class Generator(ABC):
         What can be made ready while another clip is rendered may be begun here, in the background.
         """
 
-    def prepare(self) -> None:
+    def prepare(self, clip: ClipSpec) -> None:
         """Load what rendering needs, once per process.
+
+        Args:
+            clip: size and length of the clips to come.
 
         Raises:
             MissingPrerequisite: weights or packages are missing; the cure is the command that gets them.
@@ -128,7 +131,8 @@ class Generator(ABC):
     def save_memory(self) -> str | None:
         """Go over to the declared low-memory preset, for this and all later clips; its name, or None if there is none.
 
-        Called once, when the memory of the device did not suffice; the clip is then tried again.
+        Called once: when memory did not suffice and the clip is to be tried again, or right before :meth:`prepare`
+        where the worker before this one was killed.
         """
         return None
 

@@ -117,7 +117,7 @@ class Command(Generator):
         """The size of the file, where it gives one."""
         return self.clip or wanted
 
-    def prepare(self) -> None:
+    def prepare(self, clip: ClipSpec) -> None:
         """Look for the program.
 
         Raises:

@@ -49,7 +49,7 @@ _PERSON_FOLDERS = frozenset({"man", "woman", "crop_man", "crop_woman"})
 _PERSON_LABELS = frozenset({"Man", "Woman", "Person"})
 _BACKGROUND_FOLDERS = frozenset({"environment", "scene"})
 _FIELDS = ("img_paths", "prompt", "class_label")
-_OPTIONAL_FIELDS = ("synthesis_flag",)
+_OPTIONAL_FIELDS = ("synthesis_flag", "prompt_refine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +108,17 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A text prompt plus one to three references."""
+    """A text prompt plus one to three references.
+
+    Attributes:
+        refined_prompt: the field ``prompt_refine`` of suites that have it; some generators render from it.
+    """
 
     id: str
     category: Category
     prompt: str
     references: tuple[Reference, ...]
+    refined_prompt: str | None = None
 
     def reference_files(self) -> list[Path]:
         """Every reference file, in order.
@@ -129,8 +134,10 @@ class Case:
         return [reference for reference in self.references if reference.kind is kind]
 
     def digest(self) -> str:
-        """sha256 (hex) over what the case says: id, prompt, paths and labels."""
-        content = [self.id, self.prompt, [[r.path, r.label] for r in self.references]]
+        """sha256 (hex) over what the case says: id, prompt, paths, labels, and the refined prompt if there is one."""
+        content: list[Any] = [self.id, self.prompt, [[r.path, r.label] for r in self.references]]
+        if self.refined_prompt is not None:
+            content.append(self.refined_prompt)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -244,14 +251,21 @@ def _parse_case(case_id: str, entry: Any, source: str, root: Path | None) -> Cas
         raise BadInput(f"{where}: field 'class_label' has {len(labels)} entries for {len(paths)} images")
     for path in paths:
         _check_image_path(path, where)
-    prompt = entry["prompt"]
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise BadInput(f"{where}: field 'prompt' is empty or not a text")
+    for field_name in ("prompt", "prompt_refine"):
+        text = entry.get(field_name, "-")
+        if not isinstance(text, str) or not text.strip():
+            raise BadInput(f"{where}: field '{field_name}' is empty or not a text")
     references = tuple(
         Reference(path=path, label=label, kind=reference_kind(path, label), root=root)
         for path, label in zip(paths, labels, strict=True)
     )
-    return Case(id=case_id, category=_category(case_id, where), prompt=prompt, references=references)
+    return Case(
+        id=case_id,
+        category=_category(case_id, where),
+        prompt=entry["prompt"],
+        references=references,
+        refined_prompt=entry.get("prompt_refine"),
+    )
 
 
 def _check_fields(entry: Mapping[str, Any], where: str) -> None:

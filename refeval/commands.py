@@ -18,6 +18,7 @@ from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.evaluation import Manner, Prepared, Target
 from refeval.forecast import forecast
+from refeval.generators.base import Place
 from refeval.official import folder_total, write_folder
 from refeval.progress import ProgressView
 from refeval.protocols import ProtocolName, Total, run_total
@@ -40,6 +41,7 @@ class _Console(Console):
 # No text is markup: paths and prompts may hold brackets.
 _OUT = _Console(markup=False, highlight=False)
 _ERR = _Console(markup=False, highlight=False, stderr=True)
+_DEVICES = ("auto", "cpu", "cuda")
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
@@ -53,14 +55,40 @@ def selection(cases: str | None, category: str | None, limit: int | None, shard:
     return Selection(ids=_names(cases), category=category, limit=limit, shard=shard)
 
 
-def manner(metrics: str | None, workers: int, decoder: str, accept_lifeless: bool, retry_failed: bool) -> Manner:
+def place(weights: Path | None, device: str, memory: str, gpus_per_clip: int) -> Place:
+    """A place from command-line options."""
+    if device not in _DEVICES:
+        known = ", ".join(_DEVICES)
+        raise BadInput(f"unknown device '{device}'{did_you_mean(device, _DEVICES)}", details=(("known", known),))
+    return Place(weights=weights, device=device, memory=memory, gpus_per_clip=gpus_per_clip)
+
+
+def manner(
+    metrics: str | None,
+    workers: int | None,
+    decoder: str,
+    accept_lifeless: bool,
+    retry_failed: bool,
+    place: Place | None = None,
+    gpus: int | None = None,
+) -> Manner:
     """A manner from command-line options."""
+    place = place or Place()
+    if gpus is not None and workers is not None:
+        cure = "leave --workers out: with --gpus there is one process for each GPU, or for --gpus-per-clip of them"
+        raise BadInput("--gpus and --workers exclude each other", cure=cure)
+    if gpus is not None and gpus % place.gpus_per_clip:
+        whole = max(gpus - gpus % place.gpus_per_clip, place.gpus_per_clip)
+        what = f"--gpus {gpus} is not a multiple of --gpus-per-clip {place.gpus_per_clip}"
+        raise BadInput(what, cure=f"--gpus {whole}")
     return Manner(
         metrics=_names(metrics),
-        workers=workers,
+        workers=workers or 1,
         decoder=decoder,
         accept_lifeless=accept_lifeless,
         retry_failed=retry_failed,
+        place=place,
+        gpus=gpus or 0,
     )
 
 
@@ -79,9 +107,10 @@ def run(
         _go_offline()
     if score:
         evaluation.check_scoring(manner)
-    prepared = evaluation.prepare(target, selection)
+    prepared = evaluation.prepare(target, selection, manner)
     if dry_run:
         return _show_forecast(prepared, manner, score=score, as_json=as_json)
+    evaluation.check_rendering(prepared, manner)
     phases = [Phase.RENDER, Phase.SCORE] if score else [Phase.RENDER]
     started = prepared.start()
     outcome = _work(started, prepared.cases, phases, manner, target.model, prepared.suite.root)

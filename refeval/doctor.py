@@ -6,8 +6,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from refeval.catalogue import PUBLISHED_METRICS
 from refeval.clips import decoder_version
 from refeval.errors import MissingPrerequisite, RefevalError
 from refeval.generators.wan.store import WeightsStore, fetch_command, fetchable_names, sources_of
+from refeval.gpus import gpu_names
 from refeval.keys import installed_version
 from refeval.receipts import Receipt
 from refeval.registry import metric_targets
@@ -123,21 +122,9 @@ def _weights(store: WeightsStore, name: str) -> str:
 
 
 def _gpu() -> Diagnosis:
-    names = _gpu_names()
+    names = gpu_names()
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     note = ", ".join(names) or "none: only the tiny models render here"
     if names and chosen is not None:
         note += f"; CUDA_VISIBLE_DEVICES={chosen}"
     return Diagnosis(area="device", name="gpu", present=bool(names), note=note)
-
-
-def _gpu_names() -> list[str]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    try:
-        listing = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        # A driver that does not answer leaves no GPU to render on.
-        return []
-    return re.findall(r"^GPU \d+: (.+?)(?: \(UUID: .*\))?$", listing, re.MULTILINE)

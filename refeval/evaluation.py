@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,11 @@ from pathlib import Path
 from refeval.cases import Case, ClipSpec, Suite
 from refeval.clips import decoder_version
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
-from refeval.generators.base import Generator
+from refeval.generators.base import Generator, Place
+from refeval.gpus import require_gpus, share_gpus
 from refeval.records import FINE_STATUSES
 from refeval.registry import load_generator, load_metric, metric_targets
-from refeval.runs import Manifest, Run, look_at_folder, make_manifest, start_run
+from refeval.runs import Manifest, Run, look_at_folder, make_manifest, refuse_another, start_run
 from refeval.selection import Selection
 from refeval.suites import load_suite
 from refeval.supervisor import Outcome, Supervisor
@@ -65,6 +66,9 @@ class Manner:
         decoder: ``pyav`` or ``decord``.
         accept_lifeless: score black and frozen clips, as the official scripts do.
         retry_failed: try again what is recorded as failed.
+        place: where and by what means the model works.
+        gpus: how many GPUs are shared out, so many per process as a clip is spread over; 0: none is, and
+            ``workers`` counts.
     """
 
     metrics: tuple[str, ...] = ()
@@ -72,6 +76,8 @@ class Manner:
     decoder: str = "pyav"
     accept_lifeless: bool = False
     retry_failed: bool = False
+    place: Place = field(default_factory=Place)
+    gpus: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,11 @@ class Prepared:
         Raises:
             BadInput: the folder holds another run, or something else.
         """
-        return look_at_folder(self.folder, self.manifest)
+        # The manifest needs the weights; where no run was begun, nobody needs to have them yet.
+        if not look_at_folder(self.folder):
+            return False
+        refuse_another(Run(self.folder), self.manifest)
+        return True
 
     def start(self) -> Run:
         """Make or take up the run folder.
@@ -115,12 +125,17 @@ class Prepared:
         """
         return start_run(self.folder, self.manifest, self.suite)
 
+    @property
+    def model(self) -> str:
+        """As it stands in manifests."""
+        return public_name(self.target.model)
+
     @cached_property
     def manifest(self) -> Manifest:
         """What the run is."""
         return make_manifest(
             self.suite,
-            model=public_name(self.target.model),
+            model=self.model,
             generator_version=self.generator.version,
             settings=self.generator.settings(),
             weights=self.generator.weights(),
@@ -131,19 +146,19 @@ class Prepared:
         )
 
 
-def prepare(target: Target, selection: Selection) -> Prepared:
+def prepare(target: Target, selection: Selection, manner: Manner) -> Prepared:
     """Look at everything that can be wrong before the first clip is made; nothing is written.
 
     Raises:
         BadInput: model, suite, selection or settings.
         MissingPrerequisite: data or packages are missing.
     """
-    generator = load_generator(target.model)
+    generator = load_generator(target.model, manner.place)
     suite = load_suite(target.suite, data=target.data)
     cases = selection.of(suite)
     for case in cases:
         generator.inputs(case)
-    wanted = clip_spec(target, suite.clip)
+    wanted = clip_spec(target, generator.own_clip(suite.clip))
     clip = generator.expected(wanted) or wanted
     if clip != wanted and target.gives_clip:
         what = f"model '{target.model}' renders {clip} by its own settings, not {wanted}"
@@ -174,6 +189,18 @@ def wanted_metrics(asked: Sequence[str]) -> list[str]:
     if asked and len(problems) == len(asked):
         raise problems[0]
     return list(dict.fromkeys(asked)) or sorted(metric_targets())
+
+
+def check_rendering(prepared: Prepared, manner: Manner) -> None:
+    """Look at what rendering needs before anything is written.
+
+    Raises:
+        BadInput: the GPUs or the place cannot be used.
+        MissingPrerequisite: GPUs, weights or packages are missing.
+    """
+    if manner.gpus:
+        require_gpus(manner.gpus)
+    prepared.generator.check()
 
 
 def check_scoring(manner: Manner) -> None:
@@ -213,10 +240,12 @@ def carry_out(
         metrics=wanted_metrics(manner.metrics),
         decoder=manner.decoder,
         accept_lifeless=manner.accept_lifeless,
+        place=manner.place,
     )
     if manner.retry_failed:
         _set_failures_aside(run, order)
-    outcome = Supervisor(order, workers=manner.workers, on_event=on_event).run()
+    gpus = share_gpus(manner.gpus, manner.place.gpus_per_clip)
+    outcome = Supervisor(order, workers=len(gpus) or manner.workers, gpus=gpus, on_event=on_event).run()
     run.leases.sweep()
     if order.metrics and Phase.SCORE in phases and len(outcome.unavailable) == len(order.metrics):
         raise next(iter(outcome.unavailable.values()))

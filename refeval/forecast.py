@@ -137,7 +137,7 @@ def _timings_nearby(prepared: Prepared, phase: Phase) -> Iterator[Timing]:
             manifest = Run(neighbour).manifest
         except RefevalError:
             continue
-        same_model = phase is Phase.SCORE or manifest.model == prepared.manifest.model
+        same_model = phase is Phase.SCORE or manifest.model == prepared.model
         if same_model and manifest.clip == ClipText.of(prepared.clip):
             yield from read_timings(neighbour)
 

@@ -55,6 +55,7 @@ class RenderRecord(_Record):
         settings: of the generator.
         seconds: wall time of the rendering.
         peak_memory_mb: peak resident memory of the process so far.
+        notes: what happened on the way, from the generator, such as the memory preset that was needed.
     """
 
     status: RenderStatus
@@ -64,6 +65,7 @@ class RenderRecord(_Record):
     settings: dict[str, Any]
     seconds: float
     peak_memory_mb: float
+    notes: dict[str, Any] = {}
 
 
 class ScoreRecord(_Record):

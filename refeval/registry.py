@@ -14,7 +14,7 @@ from refeval.metrics import BUILT_IN as BUILT_IN_METRICS
 from refeval.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from refeval.generators.base import Generator
+    from refeval.generators.base import Generator, Place
     from refeval.metrics.base import Metric
 
 
@@ -28,8 +28,12 @@ def metric_targets() -> dict[str, str]:
     return _targets(BUILT_IN_METRICS, "refeval.metrics")
 
 
-def load_generator(model: str) -> Generator:
+def load_generator(model: str, place: Place | None = None) -> Generator:
     """Make the generator of ``--model name`` or ``--model name:argument``.
+
+    Args:
+        model: as given.
+        place: where it is to work; by default on whatever there is.
 
     Raises:
         BadInput: unknown name, or an argument that it does not take.
@@ -40,6 +44,8 @@ def load_generator(model: str) -> Generator:
     if name not in targets:
         raise BadInput(f"unknown model '{name}'{did_you_mean(name, targets)}", cure="refeval models")
     generator: Generator = _load(targets[name]).from_argument(argument if colon else None)
+    if place is not None:
+        generator.place = place
     return generator
 
 

@@ -30,7 +30,7 @@ from refeval.documents import read_document, write_bytes, write_document
 from refeval.errors import BadInput, CorruptFile
 from refeval.keys import file_sha256, installed_version
 from refeval.leases import LeaseBook
-from refeval.records import SCHEMA_VERSION, RenderRecord, ScoreRecord, ScoreStatus
+from refeval.records import SCHEMA_VERSION, RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
 from refeval.suites import suite_of_run
 
 _RECORDED_LIBRARIES = (
@@ -200,6 +200,20 @@ class Run:
             if (record := _read_record(path, RenderRecord)) is not None
         ]
 
+    def finished_render(self, case_id: str, key: str) -> RenderRecord | None:
+        """The record of a clip that need not be rendered again, or None.
+
+        Args:
+            case_id: of the clip.
+            key: its task key now.
+        """
+        record = self.render_record(case_id)
+        if record is None or record.task_key != key:
+            return None
+        if record.status is RenderStatus.RENDERED and not self.has_clip(record):
+            return None
+        return record
+
     def write_render(self, record: RenderRecord, clip: bytes | None) -> None:
         """Store a clip and its record; the record comes last, so a clip without one does not count."""
         old = self.render_record(record.case)
@@ -226,11 +240,11 @@ class Run:
             _set_aside(path, record.task_key)
 
 
-def look_at_folder(folder: Path, manifest: Manifest) -> bool:
-    """Whether the folder holds this run already; False where it is empty or not there.
+def look_at_folder(folder: Path) -> bool:
+    """Whether the folder holds a run already; False where it is empty or not there.
 
     Raises:
-        BadInput: it holds another run, or something else.
+        BadInput: it holds something else.
     """
     cure = "choose another folder with --out"
     if folder.exists() and not folder.is_dir():
@@ -238,7 +252,6 @@ def look_at_folder(folder: Path, manifest: Manifest) -> bool:
     strange = folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
     # Looked at last: another process may be starting the same run at this moment.
     if (folder / "manifest.json").exists():
-        _refuse_another(Run(folder), manifest)
         return True
     if strange:
         raise BadInput(f"{folder} is not empty and not a run folder", cure=cure)
@@ -251,14 +264,30 @@ def start_run(folder: Path, manifest: Manifest, suite: Suite) -> Run:
     Raises:
         BadInput: the folder holds another run, or something else.
     """
-    if not look_at_folder(folder, manifest):
+    if not look_at_folder(folder):
         # Of several that start here at once, one writes the manifest; the others are held against it.
         with contextlib.suppress(FileExistsError):
             write_document(folder / "manifest.json", manifest.model_dump(mode="json"), exclusive=True)
-        _refuse_another(Run(folder), manifest)
+    refuse_another(Run(folder), manifest)
     if not (folder / "suite.json").exists():
         write_bytes(folder / "suite.json", suite.text.encode())
     return Run(folder)
+
+
+def refuse_another(run: Run, manifest: Manifest) -> None:
+    """Hold a run against the one that is wanted.
+
+    Raises:
+        BadInput: it is another one.
+    """
+    there, wanted = run.manifest.model_dump(), manifest.model_dump()
+    for field in _IDENTITY:
+        if there[field] != wanted[field]:
+            raise BadInput(
+                f"{run.folder} holds another run: its {field} differs",
+                details=(("there", _short(there[field])), ("wanted", _short(wanted[field]))),
+                cure="choose another folder with --out, or repeat the command that made it",
+            )
 
 
 def make_manifest(
@@ -304,17 +333,6 @@ def superseded_files(run: Run) -> Iterator[Path]:
     """Results whose task key no longer fits; they are kept and never read for a total."""
     for pattern in ("videos/superseded/*", "scores/*/superseded/*"):
         yield from sorted(run.folder.glob(pattern))
-
-
-def _refuse_another(run: Run, manifest: Manifest) -> None:
-    there, wanted = run.manifest.model_dump(), manifest.model_dump()
-    for field in _IDENTITY:
-        if there[field] != wanted[field]:
-            raise BadInput(
-                f"{run.folder} holds another run: its {field} differs",
-                details=(("there", _short(there[field])), ("wanted", _short(wanted[field]))),
-                cure="choose another folder with --out, or repeat the command that made it",
-            )
 
 
 def _short(value: object) -> str:

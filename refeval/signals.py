@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -45,7 +46,13 @@ def stop_in_order() -> None:
 
 @contextmanager
 def no_interruption() -> Iterator[None]:
-    """Hold a stopping signal back until the block has ended."""
+    """Hold a stopping signal back until the block has ended.
+
+    Signals come to the main thread alone: elsewhere there is nothing to hold back, and nobody to stop.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _State.shielded += 1
     try:
         yield

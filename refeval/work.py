@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from refeval.errors import ExitCode, RefevalError
+from refeval.generators.base import Place
 
 
 class Phase(StrEnum):
@@ -30,6 +31,9 @@ class Order(BaseModel):
         metrics: ids.
         decoder: ``pyav`` or ``decord``.
         accept_lifeless: score black and frozen clips, as the official scripts do.
+        place: where and by what means the model works.
+        overlap: store a clip while the next one is rendered.
+        spare_memory: go over to the model's low-memory preset before the first clip.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +46,9 @@ class Order(BaseModel):
     metrics: list[str]
     decoder: str = "pyav"
     accept_lifeless: bool = False
+    place: Place = Place()
+    overlap: bool = True
+    spare_memory: bool = False
 
 
 class Problem(BaseModel):

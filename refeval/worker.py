@@ -7,14 +7,18 @@ input closes, the supervisor is gone and the worker ends in order.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from refeval.cases import Case, select_cases
 from refeval.errors import ExitCode, MissingPrerequisite, RefevalError
@@ -24,7 +28,7 @@ from refeval.registry import load_generator, load_metric
 from refeval.rendering import RENDER, Renderer
 from refeval.runs import Run
 from refeval.scoring import Scorer
-from refeval.signals import Stopped, raise_if_stopped, stop_in_order, stop_received
+from refeval.signals import Stopped, no_interruption, raise_if_stopped, stop_in_order, stop_received
 from refeval.work import Event, Order, Phase, Problem
 
 _POLL_S = 0.2
@@ -46,57 +50,122 @@ def execute(order: Order, tell: Tell) -> None:
     cases = select_cases(run.suite(order.data), order.cases)
     for phase in order.phases:
         tasks: _Tasks = _Rendering(run, order, tell) if phase is Phase.RENDER else _Scoring(run, order, tell)
-        waiting = cases
-        while waiting:
-            held = []
-            for case in waiting:
-                raise_if_stopped()
-                if not tasks.attempt(case):
-                    held.append(case)
-            if len(held) == len(waiting):
-                time.sleep(_POLL_S)
-            waiting = held
+        with contextlib.closing(tasks):
+            _work_off(tasks, cases)
 
 
-class _Tasks(Protocol):
-    def attempt(self, case: Case) -> bool: ...
+def _work_off(tasks: _Tasks, cases: list[Case]) -> None:
+    waiting = cases
+    while waiting:
+        held = []
+        for position, case in enumerate(waiting):
+            raise_if_stopped()
+            if not tasks.attempt(case, waiting[position:]):
+                held.append(case)
+        if len(held) == len(waiting):
+            time.sleep(_POLL_S)
+        waiting = held
 
 
-class _Rendering:
-    """The clips of an order."""
+class _Tasks(ABC):
+    @abstractmethod
+    def attempt(self, case: Case, ahead: list[Case]) -> bool:
+        """Have a task recorded, now or soon; False while another worker is at it.
+
+        Args:
+            case: of the task.
+            ahead: the cases that this worker looks at from now on, this one first.
+        """
+
+    def close(self) -> None:
+        """End what is still under way; called once, after errors too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Behind:
+    """The clip that is stored while the next one is rendered; its lease is held until then."""
+
+    case: Case
+    record: Future[RenderRecord]
+    lease: ExitStack
+
+
+class _Rendering(_Tasks):
+    """The clips of an order: one is rendered while the one before is checked, encoded and written.
+
+    Generator, leases, events and signals belong to the main thread.
+    """
 
     def __init__(self, run: Run, order: Order, tell: Tell) -> None:
         if order.model is None:
             raise RefevalError("nothing says which model is to render")
-        self.renderer = Renderer(run, load_generator(order.model))
+        self.renderer = Renderer(run, load_generator(order.model, order.place))
         self.leases = run.leases
         self.tell = tell
+        self.overlap = order.overlap
+        self.spare_memory = order.spare_memory
         self.ready = False
+        self.background = ThreadPoolExecutor(1)
+        self.behind: _Behind | None = None
 
-    def attempt(self, case: Case) -> bool:
-        """Have the clip of a case recorded; False while another worker is at it."""
+    def attempt(self, case: Case, ahead: list[Case]) -> bool:
+        """Have the clip of a case rendered; the clip before it is recorded then, this one by :meth:`close`."""
+        if self.behind and self.behind.record.done():
+            # Others may be waiting for its lease while we wait for theirs.
+            self._collect()
         key = self.renderer.key(case)
         record = self.renderer.done(case, key)
         if record is None:
-            with self.leases.hold(f"{RENDER}.{case.id}") as ours:
+            with ExitStack() as lease:
+                with no_interruption():
+                    ours = lease.enter_context(self.leases.hold(f"{RENDER}.{case.id}"))
                 if not ours:
                     return False
-                return self._attempt_alone(case, key)
+                # Another worker may have finished it between our look and our lease.
+                record = self.renderer.done(case, key)
+                if record is None:
+                    self._render(case, key, ahead, lease)
+                    return True
         self._end(case, record, executed=False)
         return True
 
-    def _attempt_alone(self, case: Case, key: str) -> bool:
-        # Another worker may have finished it between our look and our lease.
-        record = self.renderer.done(case, key)
-        executed = record is None
-        if record is None:
-            self.tell(Event(kind="start", phase=Phase.RENDER, case=case.id, keys={RENDER: key}))
-            if not self.ready:
-                self.renderer.generator.prepare()
-                self.ready = True
-            record = self.renderer.render(case, key)
-        self._end(case, record, executed=executed)
-        return True
+    def close(self) -> None:
+        """Record the last clip and let go of the generator."""
+        try:
+            self._collect()
+        finally:
+            self.background.shutdown()
+            self.renderer.generator.close()
+
+    def _render(self, case: Case, key: str, ahead: list[Case], lease: ExitStack) -> None:
+        self.tell(Event(kind="start", phase=Phase.RENDER, case=case.id, keys={RENDER: key}))
+        self.renderer.generator.foresee(ahead)
+        self._prepare_once()
+        made = self.renderer.make(case, key)
+        # A signal must not part what is made from its storing.
+        with no_interruption():
+            try:
+                self._collect()
+            finally:
+                record = self.background.submit(self.renderer.finish, made)
+                self.behind = _Behind(case=case, record=record, lease=lease.pop_all())
+            if not self.overlap:
+                self._collect()
+
+    def _prepare_once(self) -> None:
+        if self.ready:
+            return
+        if self.spare_memory:
+            self.renderer.save_memory("after a worker was killed")
+        self.renderer.generator.prepare(self.renderer.clip)
+        self.ready = True
+
+    def _collect(self) -> None:
+        with no_interruption():
+            behind, self.behind = self.behind, None
+            if behind:
+                with behind.lease:
+                    self._end(behind.case, behind.record.result(), executed=True)
 
     def _end(self, case: Case, record: RenderRecord, *, executed: bool) -> None:
         self.tell(
@@ -111,7 +180,7 @@ class _Rendering:
         )
 
 
-class _Scoring:
+class _Scoring(_Tasks):
     """The scores of an order."""
 
     def __init__(self, run: Run, order: Order, tell: Tell) -> None:
@@ -131,8 +200,8 @@ class _Scoring:
             accept_lifeless=order.accept_lifeless,
         )
 
-    def attempt(self, case: Case) -> bool:
-        """Have every score of a case recorded; False while another worker is at it."""
+    def attempt(self, case: Case, ahead: list[Case]) -> bool:
+        """Have every score of a case recorded."""
         keys = self.scorer.keys(case)
         if not self.scorer.pending(case, keys):
             self._end(case)

@@ -100,6 +100,8 @@ def _clip_rows(render: RenderRecord | None) -> list[tuple[str, str]]:
     rows.append(("seed", str(render.seed)))
     if render.settings:
         rows.append(("settings", json.dumps(render.settings, sort_keys=True, ensure_ascii=False)))
+    if render.notes:
+        rows.append(("notes", json.dumps(render.notes, sort_keys=True, ensure_ascii=False)))
     rows.append(("rendered in", f"{render.seconds:g} s, peak {render.peak_memory_mb:g} MB"))
     if render.sha256:
         rows.append(("sha256", render.sha256))

@@ -78,7 +78,7 @@ def test_every_placeholder_reaches_the_program_untouched(tmp_path: Path, job: Re
     single = [f"{name}={{{name}}}" for name in PLACEHOLDERS if name not in ("references", "reference_3")]
     arguments = [*single, "{prompt}", "{references}", "--third={reference_3}", "{reference_3}", "{{{case}}}"]
     generator = make_command(tmp_path, script, *arguments)
-    generator.prepare()
+    generator.prepare(CLIP)
     path = generator.render(job)
     assert path.read_bytes() == clip_file.read_bytes()
     assert len(open_clip(path)) == CLIP.frames
@@ -109,7 +109,7 @@ def test_the_working_directory_is_relative_to_the_file(tmp_path: Path, job: Rend
     (tmp_path / "repo/generate.sh").write_text(f'#!/bin/sh\npwd\ncp {clip_file} "$1"\n')
     (tmp_path / "repo/generate.sh").chmod(0o755)
     generator = load(tmp_path, command=["./generate.sh", "{output}"], working_directory="repo")
-    generator.prepare()
+    generator.prepare(CLIP)
     assert generator.render(job).stat().st_size
     assert str((tmp_path / "repo").resolve()) in job.log.read_text()
 
@@ -262,12 +262,12 @@ def test_a_prompt_that_no_program_can_take_is_a_reason(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_is_found_out_before_the_first_case(name: str, tmp_path: Path) -> None:
     (tmp_path / "not-executable.sh").write_text("#!/bin/sh\n")
     with pytest.raises(BadInput, match="is not found or not executable"):
-        load(tmp_path, command=[name]).prepare()
+        load(tmp_path, command=[name]).prepare(CLIP)
 
 
 def test_a_working_directory_that_is_not_there_is_found_out_too(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="working_directory 'absent' is not a folder"):
-        load(tmp_path, command=["true"], working_directory="absent").prepare()
+        load(tmp_path, command=["true"], working_directory="absent").prepare(CLIP)
 
 
 # --- secrets and logs ------------------------------------------------------------------------------------

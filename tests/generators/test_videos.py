@@ -18,7 +18,7 @@ def test_the_clip_is_handed_on_as_it_is(tmp_path: Path) -> None:
     clip.write_bytes(b"any bytes")
     generator = Videos.from_argument(str(folder))
     case = make_case(tmp_path, ("a/1.png", "Cup"))
-    generator.prepare()
+    generator.prepare(CLIP)
     assert generator.render(make_job(tmp_path, case)) == clip
     assert clip.read_bytes() == b"any bytes"
     assert generator.inputs(case) == [clip]

@@ -72,7 +72,8 @@ def test_one_command_with_several_workers(tmp_path: Path) -> None:
 def test_a_dead_owner_is_taken_over(tmp_path: Path) -> None:
     run = tmp_path / "run"
     refeval("run", *SMALL, "--out", run, env={"REFEVAL_FAULT": "lease-taken:2"})
-    assert [path.suffix for path in (run / "leases").iterdir()] == [".0"]
+    # The first clip may still be on its way to the disk, its lease held.
+    assert {path.suffix for path in (run / "leases").iterdir()} == {".0"}
     assert refeval("run", *SMALL, "--out", run).returncode == 0
     assert not list((run / "leases").iterdir())
 

@@ -63,6 +63,32 @@ except Stopped:
     print(os.listdir(sys.argv[1]))
 """
 
+_IN_A_THREAD = """
+import os, signal, threading, time
+from refeval.signals import Stopped, no_interruption, stop_in_order
+
+inside, go = threading.Event(), threading.Event()
+
+def write():
+    with no_interruption():
+        inside.set()
+        go.wait(20)
+    print("written")
+
+stop_in_order()
+thread = threading.Thread(target=write)
+thread.start()
+inside.wait()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(2)
+    print("not reached")
+except Stopped:
+    print("stopped at once")
+go.set()
+thread.join()
+"""
+
 
 def _run(code: str, *arguments: str | Path) -> list[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
@@ -79,3 +105,7 @@ def test_a_stop_that_compiled_code_swallows_is_not_lost() -> None:
 
 def test_a_stop_in_the_making_of_a_lease_frees_it(tmp_path: Path) -> None:
     assert _run(_IN_A_CLAIM, tmp_path) == ["[]"]
+
+
+def test_a_thread_neither_holds_a_stop_back_nor_is_stopped() -> None:
+    assert _run(_IN_A_THREAD) == ["stopped at once", "written"]
