@@ -28,7 +28,8 @@ from refeval.generators.wan.checkpoint_keys import describe_checkpoint
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 _NESTED = ("state_dict", "model", "module")
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<total>\d+)")
+# Five digits without a total are shards too; `step-500` is not.
+_SHARD = re.compile(r"(?P<stem>.+?)-(?:(?P<number>\d+)-of-(?P<total>\d+)|\d{5})")
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -244,9 +245,16 @@ def _whole_set(path: Path) -> tuple[Path, ...]:
     match = _SHARD.fullmatch(path.stem)
     if match is None:
         return (path,)
-    digits = len(match["number"])
-    numbers = (f"{number:0{digits}d}" for number in range(1, int(match["total"]) + 1))
-    return tuple(path.with_name(f"{match['stem']}-{number}-of-{match['total']}.safetensors") for number in numbers)
+    if match["total"] is None:
+        alike = re.compile(rf"{re.escape(match['stem'])}-\d{{5}}\.safetensors")
+        return tuple(sorted(file for file in path.parent.iterdir() if alike.fullmatch(file.name)))
+    count, digits = int(match["total"]), len(match["number"])
+
+    def shard(number: int) -> Path:
+        return path.with_name(f"{match['stem']}-{number:0{digits}d}-of-{match['total']}.safetensors")
+
+    first = 0 if shard(0).exists() else 1
+    return tuple(shard(number) for number in range(first, first + count))
 
 
 def _read_index(path: Path, cure: str) -> tuple[tuple[Path, ...], Mapping[str, Path]]:

@@ -51,6 +51,7 @@ from tests.generators.checkpoint_states import (  # noqa: E402
     random_transformer,
     random_vae,
     same,
+    shards,
     to_original_text,
     to_original_vae,
 )
@@ -157,6 +158,20 @@ def test_saved_steps_beside_each_other_are_not_shards(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"several checkpoints") as caught:
         open_checkpoint(tmp_path)
     assert "step-1000.safetensors, step-500.safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", ["model-{:05}-of-00003", "model-{:05}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_shards_are_numbered_from_0_or_1_with_their_total_or_without(tmp_path: Path, pattern: str, first: int) -> None:
+    source = random_transformer("t2v")
+    (tmp_path / "original").mkdir()
+    shards(original_state(source, tmp_path / "original"), tmp_path)
+    for number, file in enumerate(sorted(tmp_path.glob("*.safetensors")), first):
+        file.rename(tmp_path / f"{pattern.format(number)}.safetensors")
+    (tmp_path / "original" / "original.safetensors").unlink()
+    for path in (tmp_path, tmp_path / f"{pattern.format(first + 1)}.safetensors"):
+        loaded, _ = load_transformer(path, WanTransformer3DModel, SMALL, dtype=torch.float32)
+        assert same(loaded.state_dict(), source.state_dict())
 
 
 def test_a_subclass_is_loaded_and_saved_as_the_published_class(tmp_path: Path) -> None:

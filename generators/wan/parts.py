@@ -1,0 +1,77 @@
+"""Where the parts of a model come from: published files, or small random weights."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
+
+from refeval.generators.wan.catalogue import Family, ModelSpec
+from refeval.generators.wan.checkpoints import load_text_encoder, load_transformer, load_vae
+from refeval.generators.wan.engine import Parts
+from refeval.generators.wan.store import WeightsStore
+from refeval.generators.wan.tiny import tiny_text_encoder, tiny_transformer, tiny_vae
+from refeval.generators.wan.transformer import ReferenceTransformer, use_exact_timesteps
+
+_CLASSES: dict[Family, Any] = {
+    Family.REFALIGN: ReferenceTransformer,
+    Family.PHANTOM: WanTransformer3DModel,
+    Family.VACE: WanVACETransformer3DModel,
+}
+
+
+def parts_of(spec: ModelSpec, store: WeightsStore) -> Parts:
+    """The parts of a model.
+
+    Args:
+        spec: the model.
+        store: the weights folder; not looked at for the tiny models.
+    """
+    if spec.tiny:
+        return Parts(
+            transformer=partial(_tiny_transformer, spec),
+            text=partial(tiny_text_encoder, spec.architecture),
+            vae=lambda dtype: _in_precision(tiny_vae(), dtype),
+        )
+    return Parts(
+        transformer=partial(_published_transformer, spec, store),
+        text=partial(_published_text, spec, store),
+        vae=partial(_published_vae, spec, store),
+    )
+
+
+def _tiny_transformer(spec: ModelSpec, dtype: torch.dtype) -> Any:
+    return _exact(_in_precision(tiny_transformer(_CLASSES[spec.family], spec.architecture), dtype))
+
+
+def _published_transformer(spec: ModelSpec, store: WeightsStore, dtype: torch.dtype) -> Any:
+    assert spec.transformer is not None
+    path = store.checkpoint(spec.transformer, spec.name)
+    transformer, _ = load_transformer(path, _CLASSES[spec.family], spec.architecture, dtype=dtype, model=spec.name)
+    return _exact(transformer)
+
+
+def _published_text(spec: ModelSpec, store: WeightsStore) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
+
+    assert spec.base is not None
+    folder = store.folder_of(spec.base)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "google" / "umt5-xxl", local_files_only=True)
+    file = folder / "models_t5_umt5-xxl-enc-bf16.pth"
+    return tokenizer, load_text_encoder(file, dtype=torch.bfloat16, model=spec.name)
+
+
+def _published_vae(spec: ModelSpec, store: WeightsStore, dtype: torch.dtype) -> Any:
+    assert spec.base is not None
+    return load_vae(store.folder_of(spec.base) / "Wan2.1_VAE.pth", dtype=dtype, model=spec.name)
+
+
+def _in_precision(module: Any, dtype: torch.dtype) -> Any:
+    return module if dtype == torch.float32 else module.to(dtype)
+
+
+def _exact(transformer: Any) -> Any:
+    use_exact_timesteps(transformer)
+    return transformer
