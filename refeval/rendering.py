@@ -93,6 +93,22 @@ class Renderer:
         """The record of a clip that need not be rendered again, or None."""
         return self.run.finished_render(case.id, key)
 
+    def prepare(self) -> None:
+        """Have the generator load what it needs; once more, with less memory, if that does not fit.
+
+        Raises:
+            MissingPrerequisite: something is missing, be it memory.
+        """
+        try:
+            return self.generator.prepare(self.clip)
+        except _memory_errors() as error:
+            reason = describe_failure(error)
+        # As in _render: not where the error is handled, whose frames hold what does not fit.
+        if not self.save_memory("after running out of memory while loading"):
+            what = f"out of memory while loading model '{self.run.manifest.model}'"
+            raise MissingPrerequisite(what, details=(("reason", reason),), cure="free memory, or a smaller model")
+        self.generator.prepare(self.clip)
+
     def save_memory(self, why: str) -> bool:
         """Have the generator get by with less memory from now on, and note it beside every clip.
 

@@ -157,7 +157,7 @@ class _Rendering(_Tasks):
             return
         if self.spare_memory:
             self.renderer.save_memory("after a worker was killed")
-        self.renderer.generator.prepare(self.renderer.clip)
+        self.renderer.prepare()
         self.ready = True
 
     def _collect(self) -> None:

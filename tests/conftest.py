@@ -16,6 +16,9 @@ from refeval.catalogue import PUBLISHED_METRICS
 from refeval.protocols import ProtocolName, slots
 from refeval.records import ScoreRecord, ScoreStatus
 
+# Tests run beside each other: more threads than cores would only wait for one another. Children inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _BESIDE_REPOSITORY = Path(__file__).resolve().parents[2] / "shared"
 
 # A busy machine is not a failure; speed belongs to benchmarks/.

@@ -191,9 +191,10 @@ class WanGenerator(Generator):
         from refeval.generators.wan.engine import Engine
         from refeval.generators.wan.parts import parts_of
 
-        self._engine = Engine(self.spec, self.options, self.place, parts_of(self.spec, self.store))
+        engine = Engine(self.spec, self.options, self.place, parts_of(self.spec, self.store))
         prompts = [self.prompt(case) for case in self._ahead]
-        self._engine.load([self.negative_prompt.text, *prompts], clip)
+        engine.load([self.negative_prompt.text, *prompts], clip)
+        self._engine = engine
 
     def render(self, job: RenderJob) -> Clip:
         """Sample one clip.

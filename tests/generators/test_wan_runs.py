@@ -54,7 +54,7 @@ def test_another_setting_is_another_run(tmp_path: Path) -> None:
     assert refeval(*arguments("vace-tiny", run)).returncode == 0
     other = refeval("run", "--model", "vace-tiny:steps=7", *SMALL, "--out", run)
     assert other.returncode == 2
-    assert "settings" in other.stderr
+    assert "holds another run" in other.stderr and "vace-tiny:steps=7" in other.stderr
 
 
 @pytest.mark.parametrize(

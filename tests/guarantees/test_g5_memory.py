@@ -29,11 +29,15 @@ class Hungry(SmallGenerator):
     def settings(self):
         return {"mode": self.argument}
 
+    def prepare(self, clip):
+        if self.argument.startswith("loading") and not self.saving:
+            raise MemoryError("the weights do not fit")
+
     def save_memory(self):
         assert not self.saving, "it is asked once"
         self.saving = True
         self.freed = self.held is None or self.held() is None
-        return None if self.argument == "oom-without-preset" else "sparing"
+        return None if self.argument.endswith("without-preset") else "sparing"
 
     def render(self, job):
         with job.log.open("a") as log:
@@ -41,7 +45,8 @@ class Hungry(SmallGenerator):
         assert not list(job.scratch.iterdir())
         (job.scratch / "left-behind").touch()
         job.notes["freed"] = self.freed
-        if job.case.id == "singleobj_2" and not (self.saving and self.argument.endswith("once")):
+        needy = job.case.id == "singleobj_2" and not self.argument.startswith("loading")
+        if needy and not (self.saving and self.argument.endswith("once")):
             self.run_out(self.argument.split("-")[0])
         return moving_clip(job.clip)
 
@@ -119,3 +124,21 @@ def test_a_clip_that_always_kills_its_worker_fails_alone(tmp_path: Path) -> None
     assert attempts[1] == 2
     assert "died 2 times on it (exit code 137)" in records[1]["reason"]
     assert records[2]["notes"]["memory"] == AFTER_KILL
+
+
+def test_a_model_that_does_not_fit_is_loaded_again_with_less_memory(tmp_path: Path) -> None:
+    code, records, attempts = _render(tmp_path, "loading-once")
+    assert code == 0
+    assert attempts == [1, 1, 1]
+    note = "sparing, after running out of memory while loading"
+    assert [record["notes"]["memory"] for record in records] == [note] * 3
+
+
+def test_a_model_that_never_fits_is_said_once_and_no_case_is_blamed(tmp_path: Path) -> None:
+    env = install_plugin(tmp_path, _PLUGIN, "[refeval.generators]\nhungry = plugin:Hungry\n")
+    suite, run = write_suite(tmp_path / "suite.json", CASES), tmp_path / "run"
+    model = ("--model", "hungry:loading-without-preset")
+    done = refeval("render", *model, "--suite", suite, *SMALL_CLIP, "--out", run, env=env)
+    assert done.returncode == 2
+    assert "out of memory while loading" in done.stderr and "the weights do not fit" in done.stderr
+    assert not list((run / "videos").glob("*.json"))
