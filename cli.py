@@ -62,6 +62,9 @@ LifelessOption = Annotated[
     bool, typer.Option("--accept-lifeless", help="Score black and frozen clips, as the official scripts do.")
 ]
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try again what is recorded as failed.")]
+TinyOption = Annotated[
+    bool, typer.Option("--tiny", help="Score with small random weights: tries the procedure, the numbers mean nothing.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would run, how long, how much disk.")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Open no connection.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -111,6 +114,7 @@ def run(
     decoder: DecoderOption = "pyav",
     accept_lifeless: LifelessOption = False,
     retry_failed: RetryOption = False,
+    tiny: TinyOption = False,
     dry_run: DryRunOption = False,
     offline: OfflineOption = False,
     json: JsonOption = False,
@@ -122,7 +126,7 @@ def run(
     target = Target(model=model, suite=suite, data=data, seed=seed, size=size, frames=frames, fps=fps, out=out)
     selection = commands.selection(cases, category, limit, shard)
     place = commands.place(weights, device, memory, gpus_per_clip)
-    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed, place, gpus)
+    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed, place, gpus, tiny=tiny)
     _leave(commands.run(target, selection, manner, score=True, dry_run=dry_run, offline=offline, as_json=json))
 
 
@@ -169,6 +173,10 @@ def score(
     limit: LimitOption = None,
     shard: ShardOption = None,
     workers: WorkersOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    gpus: GpusOption = None,
+    tiny: TinyOption = False,
     decoder: DecoderOption = "pyav",
     accept_lifeless: LifelessOption = False,
     retry_failed: RetryOption = False,
@@ -177,7 +185,8 @@ def score(
 ) -> None:
     """Score the clips of a run folder."""
     selection = commands.selection(cases, category, limit, shard)
-    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed)
+    place = commands.place(weights, device, "auto", 1)
+    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed, place, gpus, tiny=tiny)
     _leave(commands.score(run_folder, selection, manner, data=data, offline=offline, as_json=json))
 
 
@@ -272,6 +281,20 @@ def fetch_model(
     With --offline: verify what is there.
     """
     _leave(commands.fetch_model(name, weights, revision=revision, offline=offline, as_json=json))
+
+
+@fetch_app.command("metrics")
+def fetch_metrics(
+    weights: Annotated[
+        Path,
+        typer.Option("--weights", envvar="REFEVAL_WEIGHTS", help="Folder of all weights; fills DIR/OWNER/NAME."),
+    ],
+    metrics: MetricsOption = None,
+    offline: OfflineOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Download the weights of the metrics, or of some of them; as `refeval fetch model` does."""
+    _leave(commands.fetch_metrics(metrics, weights, offline=offline, as_json=json))
 
 
 @app.command()

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.sampling_models import Job, RandomModels, Rendered, Seconds, Stopwatch
-from refeval.generators.base import Place
 from refeval.generators.refalign import RefAlignSettings
 from refeval.generators.wan.conditions import RefAlignConditions
 from refeval.generators.wan.engine import Engine
 from refeval.generators.wan.schedules import Euler
 from refeval.generators.wan.text import TextEmbeddings
+from refeval.place import Place
 
 
 class _Watched(RefAlignConditions):

@@ -13,28 +13,7 @@ from typing import Any, ClassVar
 
 from refeval.cases import Case, ClipSpec
 from refeval.clips import Clip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where and by what means clips are made; never what they show. Not hashed, except for the parallel layout.
-
-    Attributes:
-        weights: folder that ``refeval fetch model`` fills, if known.
-        device: ``auto`` (the GPU, where a model needs one), ``cpu`` or ``cuda``.
-        memory: a preset of the generator (:mod:`refeval.generators.wan.memory`), or ``auto``.
-        gpus_per_clip: over how many GPUs one clip's model is spread.
-    """
-
-    weights: Path | None = None
-    device: str = "auto"
-    memory: str = "auto"
-    gpus_per_clip: int = 1
-
-    @property
-    def layout(self) -> str:
-        """The parallel layout, as a task key holds it."""
-        return "single" if self.gpus_per_clip == 1 else f"context-{self.gpus_per_clip}"
+from refeval.place import Place
 
 
 @dataclass(frozen=True, kw_only=True)

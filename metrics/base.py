@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from refeval.cases import Case
 from refeval.clips import AllFrames, Clip, FrameRule
+from refeval.place import Place
+from refeval.weights import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,10 @@ class Metric(ABC):
         higher_is_better: direction.
         frames: the frames that it looks at.
         libraries: distributions whose version may move the number; part of the task key.
+        sources: repositories that ``refeval fetch metrics`` brings for it.
+        place: where it works; set right after it is made.
+        tiny: small networks with random weights, to try a procedure: the number means nothing. A metric that can
+            work so takes ``tiny`` as a keyword argument.
     """
 
     id: ClassVar[str]
@@ -52,6 +58,9 @@ class Metric(ABC):
     higher_is_better: ClassVar[bool] = True
     frames: ClassVar[FrameRule] = AllFrames()
     libraries: ClassVar[tuple[str, ...]] = ()
+    sources: ClassVar[tuple[Source, ...]] = ()
+    place: Place = Place()
+    tiny: bool = False
 
     def settings(self) -> dict[str, Any]:
         """What is measured and how (JSON types); hashed into the task key."""
@@ -66,6 +75,17 @@ class Metric(ABC):
         del case
         return []
 
+    def check(self) -> None:
+        """Look at what :meth:`prepare` will need, before anything is loaded or written: the weights, as a rule.
+
+        Raises:
+            MissingPrerequisite: something is missing; the cure is the command that gets it.
+        """
+        self.weights()
+
+    def keep_in(self, folder: Path) -> None:
+        """Learn the run folder, for what is kept there beside the scores: a judge's replies."""
+
     def prepare(self) -> None:
         """Load what scoring needs, once per process.
 
@@ -79,4 +99,6 @@ class Metric(ABC):
 
         Raises:
             UnusableClip: this clip cannot be scored; the reason is recorded.
+            Unparseable: a judge gave an answer that is no score; the reason is recorded.
+            Unavailable: no other clip can be scored either; nothing is recorded.
         """

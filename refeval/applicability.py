@@ -14,13 +14,14 @@ _FACE_CATEGORIES = _OFFICIAL_FACE_CATEGORIES | {Category.MULTIFACE, Category.MUL
 def nexus_prompts(case: Case) -> list[tuple[str, str]]:
     """(image path, label) of the references that NexusScore looks for.
 
-    Face cases skip their people; human cases call every reference ``human``; backgrounds stay.
+    Face cases skip their people, human cases call them ``human``; everything else, backgrounds too, keeps its label.
     """
     prompts = []
     for reference in case.references:
-        if "face" in case.id and reference.label in {"Man", "Woman"}:
+        person = reference.label in {"Man", "Woman"}
+        if "face" in case.id and person:
             continue
-        prompts.append((reference.path, "human" if "human" in case.id else reference.label))
+        prompts.append((reference.path, "human" if "human" in case.id and person else reference.label))
     return prompts
 
 

@@ -18,8 +18,8 @@ from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.evaluation import Manner, Prepared, Target
 from refeval.forecast import forecast
-from refeval.generators.base import Place
 from refeval.official import folder_total, write_folder
+from refeval.place import Place
 from refeval.progress import ProgressView
 from refeval.protocols import ProtocolName, Total, run_total
 from refeval.registry import generator_targets, load_metric, metric_targets
@@ -71,6 +71,8 @@ def manner(
     retry_failed: bool,
     place: Place | None = None,
     gpus: int | None = None,
+    *,
+    tiny: bool = False,
 ) -> Manner:
     """A manner from command-line options."""
     place = place or Place()
@@ -88,6 +90,7 @@ def manner(
         accept_lifeless=accept_lifeless,
         retry_failed=retry_failed,
         place=place,
+        tiny=tiny,
         gpus=gpus or 0,
     )
 
@@ -236,22 +239,14 @@ def fetch_model(name: str, folder: Path, *, revision: str | None, offline: bool,
     fetched = fetching.fetch_model(
         name, folder, revision=revision, offline=offline, tell=lambda line: _ERR.print(line, soft_wrap=True)
     )
-    if as_json:
-        rows = [
-            {
-                "repository": one.repository,
-                "revision": one.revision,
-                "folder": str(one.folder),
-                "files": one.files,
-                "bytes": one.size,
-            }
-            for one in fetched
-        ]
-        _print_json({"model": name, "folder": str(folder), "repositories": rows})
-        return ExitCode.OK
-    for one in fetched:
-        _say(f"{one.files} files, {one.size / 1e9:.2f} GB, of {one.repository} at {one.revision} in {one.folder}")
-    return ExitCode.OK
+    return _show_fetched({"model": name}, fetched, folder, as_json)
+
+
+def fetch_metrics(metrics: str | None, folder: Path, *, offline: bool, as_json: bool) -> ExitCode:
+    """``refeval fetch metrics``."""
+    ids = _names(metrics)
+    fetched = fetching.fetch_metrics(ids, folder, offline=offline, tell=lambda line: _ERR.print(line, soft_wrap=True))
+    return _show_fetched({"metrics": list(ids) or "all"}, fetched, folder, as_json)
 
 
 def cases(
@@ -288,7 +283,7 @@ def metrics(*, as_json: bool) -> ExitCode:
     for metric_id in ids:
         label = METRIC_BY_ID[metric_id].label if metric_id in METRIC_BY_ID else metric_id
         try:
-            label, status = load_metric(metric_id).label, "available"
+            label, status = load_metric(metric_id, _place_of_environment()).label, "available"
         except MissingPrerequisite as error:
             status = error.what if metric_id in there else "not available in this version"
         rows.append({"id": metric_id, "metric": label, "status": status})
@@ -302,6 +297,32 @@ def doctor(*, as_json: bool) -> ExitCode:
         for d in doctor_module.diagnose()
     ]
     return _show_rows("doctor", rows, as_json)
+
+
+def _show_fetched(
+    what: Mapping[str, Any], fetched: Sequence[fetching.Fetched], folder: Path, as_json: bool
+) -> ExitCode:
+    if as_json:
+        rows = [
+            {
+                "repository": one.repository,
+                "revision": one.revision,
+                "folder": str(one.folder),
+                "files": one.files,
+                "bytes": one.size,
+            }
+            for one in fetched
+        ]
+        _print_json({**what, "folder": str(folder), "repositories": rows})
+        return ExitCode.OK
+    for one in fetched:
+        _say(f"{one.files} files, {one.size / 1e9:.2f} GB, of {one.repository} at {one.revision} in {one.folder}")
+    return ExitCode.OK
+
+
+def _place_of_environment() -> Place:
+    weights = os.environ.get("REFEVAL_WEIGHTS")
+    return Place(weights=Path(weights) if weights else None)
 
 
 def _work(

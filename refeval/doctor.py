@@ -6,18 +6,21 @@ import importlib.metadata
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from refeval.catalogue import PUBLISHED_METRICS
 from refeval.clips import decoder_version
 from refeval.errors import MissingPrerequisite, RefevalError
-from refeval.generators.wan.store import WeightsStore, fetch_command, fetchable_names, sources_of
 from refeval.gpus import gpu_names
 from refeval.keys import installed_version
+from refeval.place import Place
 from refeval.receipts import Receipt
-from refeval.registry import metric_targets
+from refeval.registry import load_metric
+from refeval.sources import fetchable_names, is_there, sources_of, sources_of_metrics
 from refeval.suites import SUITES, load_suite
+from refeval.weights import Source, WeightsStore, fetch_command
 
 _EXTRAS = ("score", "render", "train", "face", "ray", "dev")
 
@@ -71,16 +74,20 @@ def _decoders() -> list[Diagnosis]:
 
 
 def _metrics() -> list[Diagnosis]:
-    available = metric_targets()
-    return [
-        Diagnosis(
-            area="metric",
-            name=metric.id,
-            present=metric.id in available,
-            note=metric.label if metric.id in available else f"{metric.label}: not available in this version",
-        )
-        for metric in PUBLISHED_METRICS
-    ]
+    store = _store()
+    return [_metric(metric.id, metric.label, store) for metric in PUBLISHED_METRICS]
+
+
+def _metric(metric_id: str, label: str, store: WeightsStore) -> Diagnosis:
+    sources = sources_of_metrics([metric_id])[metric_id]
+    note = label
+    if sources and is_there(store, sources, metric_id):
+        note = f"{label}: {_weights(store, sources, metric_id)}"
+    try:
+        load_metric(metric_id, Place(weights=store.folder))
+    except MissingPrerequisite as error:
+        return Diagnosis(area="metric", name=metric_id, present=False, note=error.what, cure=error.cure or "")
+    return Diagnosis(area="metric", name=metric_id, present=True, note=note)
 
 
 def _suites() -> list[Diagnosis]:
@@ -96,26 +103,25 @@ def _suites() -> list[Diagnosis]:
 
 
 def _models() -> list[Diagnosis]:
-    value = os.environ.get("REFEVAL_WEIGHTS")
-    store = WeightsStore(Path(value) if value else None)
-    present = set(store.names())
-    return [
-        Diagnosis(area="model", name=name, present=True, note=_weights(store, name))
-        if name in present
-        else Diagnosis(
-            area="model",
-            name=name,
-            present=False,
-            note=value or "REFEVAL_WEIGHTS is not set",
-            cure=fetch_command(name, store.folder),
-        )
-        for name in fetchable_names()
-    ]
+    store = _store()
+    return [_model(name, store) for name in fetchable_names()]
 
 
-def _weights(store: WeightsStore, name: str) -> str:
+def _model(name: str, store: WeightsStore) -> Diagnosis:
     sources = sources_of(name)
-    files = {path for source in sources for path in store.find(source, name)}
+    if is_there(store, sources, name):
+        return Diagnosis(area="model", name=name, present=True, note=_weights(store, sources, name))
+    note = str(store.folder or "REFEVAL_WEIGHTS is not set")
+    return Diagnosis(area="model", name=name, present=False, note=note, cure=fetch_command(name, store.folder))
+
+
+def _store() -> WeightsStore:
+    value = os.environ.get("REFEVAL_WEIGHTS")
+    return WeightsStore(Path(value) if value else None)
+
+
+def _weights(store: WeightsStore, sources: Sequence[Source], wanted_by: str) -> str:
+    files = {path for source in sources for path in store.find(source, wanted_by)}
     size = sum(path.stat().st_size for path in files)
     fetched = all(Receipt.read_if_whole(store.folder_of(source)) for source in sources)
     return f"{size / 1e9:.1f} GB, {'fetched' if fetched else 'put there by hand: no receipt'}"

@@ -53,6 +53,20 @@ class UnusableClip(RefevalError):
     """A clip that cannot be scored; ``what`` becomes the reason of a ``failed`` record."""
 
 
+class Unparseable(RefevalError):
+    """A judge's answer that is no score; ``what`` becomes the reason of an ``unparseable`` record."""
+
+
+class Unavailable(MissingPrerequisite):
+    """A metric that could score and no longer can: its key is refused, its budget is used up.
+
+    Attributes:
+        metric: its id; filled in where the metric is known.
+    """
+
+    metric: str = ""
+
+
 class MissingClip(RefevalError):
     """There is nothing to make a clip from; ``what`` becomes the reason of a ``missing`` record."""
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from refeval.cases import Case, ClipSpec, Suite
 from refeval.clips import decoder_version
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
-from refeval.generators.base import Generator, Place
+from refeval.generators.base import Generator
 from refeval.gpus import require_gpus, share_gpus
+from refeval.place import Place
 from refeval.records import FINE_STATUSES
 from refeval.registry import load_generator, load_metric, metric_targets
 from refeval.runs import Manifest, Run, look_at_folder, make_manifest, refuse_another, start_run
@@ -66,7 +67,8 @@ class Manner:
         decoder: ``pyav`` or ``decord``.
         accept_lifeless: score black and frozen clips, as the official scripts do.
         retry_failed: try again what is recorded as failed.
-        place: where and by what means the model works.
+        tiny: score with small random weights, to try the procedure.
+        place: where and by what means models and metrics work.
         gpus: how many GPUs are shared out, so many per process as a clip is spread over; 0: none is, and
             ``workers`` counts.
     """
@@ -76,6 +78,7 @@ class Manner:
     decoder: str = "pyav"
     accept_lifeless: bool = False
     retry_failed: bool = False
+    tiny: bool = False
     place: Place = field(default_factory=Place)
     gpus: int = 0
 
@@ -173,22 +176,24 @@ def prepare(target: Target, selection: Selection, manner: Manner) -> Prepared:
     )
 
 
-def wanted_metrics(asked: Sequence[str]) -> list[str]:
+def wanted_metrics(manner: Manner) -> list[str]:
     """The metrics to score: those asked for, else all that can run here.
 
     Raises:
         BadInput: an unknown id.
         MissingPrerequisite: none of those asked for can run here.
     """
-    problems = []
-    for metric_id in asked:
+    problems = {}
+    for metric_id in manner.metrics or sorted(metric_targets()):
         try:
-            load_metric(metric_id)
+            load_metric(metric_id, manner.place, tiny=manner.tiny)
         except MissingPrerequisite as error:
-            problems.append(error)
-    if asked and len(problems) == len(asked):
-        raise problems[0]
-    return list(dict.fromkeys(asked)) or sorted(metric_targets())
+            problems[metric_id] = error
+    if not manner.metrics:
+        return [metric_id for metric_id in sorted(metric_targets()) if metric_id not in problems]
+    if len(problems) == len(set(manner.metrics)):
+        raise next(iter(problems.values()))
+    return list(dict.fromkeys(manner.metrics))
 
 
 def check_rendering(prepared: Prepared, manner: Manner) -> None:
@@ -210,7 +215,7 @@ def check_scoring(manner: Manner) -> None:
         BadInput: an unknown metric or decoder.
         MissingPrerequisite: the decoder, or every metric asked for, cannot run here.
     """
-    wanted_metrics(manner.metrics)
+    wanted_metrics(manner)
     decoder_version(manner.decoder)
 
 
@@ -237,10 +242,11 @@ def carry_out(
         data=data,
         phases=list(phases),
         cases=[case.id for case in cases],
-        metrics=wanted_metrics(manner.metrics),
+        metrics=wanted_metrics(manner),
         decoder=manner.decoder,
         accept_lifeless=manner.accept_lifeless,
         place=manner.place,
+        tiny=manner.tiny,
     )
     if manner.retry_failed:
         _set_failures_aside(run, order)

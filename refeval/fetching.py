@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refeval.errors import BadInput, CorruptFile, DiskFull, MissingPrerequisite
-from refeval.generators.wan.store import WeightsStore, required_patterns, sources_of
 from refeval.hub import Remote, Wanted, download, look_up, remove_leftovers
 from refeval.keys import file_sha256
 from refeval.receipts import Mark, Receipt, matching
+from refeval.sources import sources_of, sources_of_metrics
 from refeval.suggestions import did_you_mean
 from refeval.suites import SUITES, load_suite
+from refeval.weights import Source, WeightsStore, fetch_command, required_patterns
 
 _SUITES_REPOSITORY = "BestWishYsh/OpenS2V-Eval"
 _GB = 10**9
@@ -103,16 +104,40 @@ def fetch_model(
         CorruptFile: a file is not the one that was fetched, or not what the hub says it is.
         DiskFull: too little space; seen before anything is downloaded.
     """
-    wanted = _wanted_by(name, folder, revision)
+    wanted = _wanted(sources_of(name), folder, revision)
     if offline:
-        command = f"refeval fetch model {name} --weights {shlex.quote(str(folder))}"
-        return [_verify(one, command, tell) for one in wanted]
+        return [_verify(one, fetch_command(name, folder), tell) for one in wanted]
     return _bring(wanted, folder, tell)
 
 
-def _wanted_by(name: str, folder: Path, revision: str | None) -> list[Wanted]:
-    """One request per repository: a model and its base may share one."""
-    sources = sources_of(name)
+def fetch_metrics(
+    metric_ids: Sequence[str], folder: Path, *, offline: bool, tell: Callable[[str], None]
+) -> list[Fetched]:
+    """Bring the weights of metrics to a folder, as :func:`fetch_model` does; what several share is there once.
+
+    Args:
+        metric_ids: empty: every metric.
+        folder: of all weights.
+        offline: open no socket: only verify what is there.
+        tell: takes lines for the user.
+
+    Raises:
+        BadInput: no such metric, or none of them has weights.
+        MissingPrerequisite: offline, and something is not there.
+        CorruptFile: a file is not the one that was fetched, or not what the hub says it is.
+        DiskFull: too little space; seen before anything is downloaded.
+    """
+    sources = [source for own in sources_of_metrics(metric_ids).values() for source in own]
+    if not sources:
+        raise BadInput(f"{', '.join(metric_ids)}: there are no weights to fetch", cure="refeval metrics")
+    wanted = _wanted(sources, folder, None)
+    if offline:
+        return [_verify(one, fetch_command("gme", folder), tell) for one in wanted]
+    return _bring(wanted, folder, tell)
+
+
+def _wanted(sources: Sequence[Source], folder: Path, revision: str | None) -> list[Wanted]:
+    """One request per repository, which several sources may share; the revision is for that of the first."""
     store = WeightsStore(folder)
     requests: dict[str, Wanted] = {}
     for source in sources:
@@ -121,8 +146,8 @@ def _wanted_by(name: str, folder: Path, revision: str | None) -> list[Wanted]:
             repository=source.repository,
             kind="model",
             folder=store.folder_of(source),
-            patterns=(*(before.patterns if before else ()), *source.patterns),
-            required=(*(before.required if before else ()), *required_patterns(source)),
+            patterns=tuple(dict.fromkeys((*(before.patterns if before else ()), *source.patterns))),
+            required=tuple(dict.fromkeys((*(before.required if before else ()), *required_patterns(source)))),
             revision=revision if source.repository == sources[0].repository else None,
         )
     return list(requests.values())

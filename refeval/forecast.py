@@ -86,9 +86,9 @@ def forecast(prepared: Prepared, manner: Manner) -> Forecast:
 def _metrics(manner: Manner) -> tuple[dict[str, Metric], list[str]]:
     metrics: dict[str, Metric] = {}
     unavailable = []
-    for metric_id in wanted_metrics(manner.metrics):
+    for metric_id in wanted_metrics(manner):
         try:
-            metrics[metric_id] = load_metric(metric_id)
+            metrics[metric_id] = load_metric(metric_id, manner.place, tiny=manner.tiny)
         except MissingPrerequisite:
             unavailable.append(metric_id)
     return metrics, unavailable

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -19,7 +19,7 @@ from refeval.applicability import official_applies, strict_applies
 from refeval.cases import Domain, Suite, select_cases
 from refeval.catalogue import METRIC_BY_ID
 from refeval.errors import BadInput
-from refeval.records import ScoreRecord, ScoreStatus
+from refeval.records import RANDOM_WEIGHTS, ScoreRecord, ScoreStatus
 
 
 class ProtocolName(StrEnum):
@@ -112,6 +112,7 @@ class Total:
         metrics: in the order of the official result.
         problems: what is not as it should be, in plain words.
         complete: every applicable case of every metric is scored, and there is at least one.
+        meaningless: why the number says nothing, or None: scores of random weights are among its own.
     """
 
     protocol: ProtocolName
@@ -120,6 +121,7 @@ class Total:
     metrics: tuple[MetricTotal, ...]
     problems: tuple[str, ...]
     complete: bool
+    meaningless: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """``total_score`` and the keys of the official result (normalised), with the counts beside them."""
@@ -243,7 +245,12 @@ def run_total(
             metrics.append(_strict_metric(slot, values, statuses, allow_missing))
         else:
             metrics.append(_official_metric(slot, values, statuses))
-    return _total(metrics, protocol, domain)
+    total = _total(metrics, protocol, domain)
+    random = sorted({METRIC_BY_ID[r.metric].label for r in table.values() if r.details.get(RANDOM_WEIGHTS)})
+    if random:
+        reason = f"scored with small random weights, which mean nothing: {', '.join(random)}"
+        total = replace(total, problems=(reason, *total.problems), complete=False, meaningless=reason)
+    return total
 
 
 def total_from_columns(columns: Mapping[str, float], *, protocol: ProtocolName, domain: Domain) -> float:

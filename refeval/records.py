@@ -9,6 +9,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 SCHEMA_VERSION = 1
+# In the details of a score that random weights gave: no total may pass it off as one.
+RANDOM_WEIGHTS = "random_weights"
 
 
 class ScoreStatus(StrEnum):

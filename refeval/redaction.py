@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 _SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+# Holds the name of a variable, not a secret.
+_NO_SECRETS = frozenset({"REFEVAL_JUDGE_KEY_ENV"})
 _SHORTEST = 4
 # Switches such as TOKENIZERS_PARALLELISM=false carry a secret's name and hide nothing.
 _SWITCHES = frozenset({"true", "false", "none", "null"})
@@ -24,6 +26,10 @@ def describe_failure(error: Exception) -> str:
     redactor = Redactor.from_environment()
     sys.stderr.write(redactor.text("".join(traceback.format_exception(error))))
     return redactor.text(f"{type(error).__name__}: {error}")
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_SECRET_NAME.search(name)) and name not in _NO_SECRETS
 
 
 class Redactor:
@@ -51,7 +57,7 @@ class Redactor:
             environment: by default that of this process.
         """
         variables = os.environ if environment is None else environment
-        return cls({name: value for name, value in variables.items() if _SECRET_NAME.search(name)})
+        return cls({name: value for name, value in variables.items() if _is_secret(name)})
 
     def text(self, text: str) -> str:
         """The text without secret values."""

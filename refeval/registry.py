@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from refeval.metrics import BUILT_IN as BUILT_IN_METRICS
 from refeval.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from refeval.generators.base import Generator, Place
+    from refeval.generators.base import Generator
     from refeval.metrics.base import Metric
+    from refeval.place import Place
 
 
 def generator_targets() -> dict[str, str]:
@@ -59,8 +61,13 @@ def describe_generator(name: str) -> str:
     return lines[0].replace("``", "") if lines else ""
 
 
-def load_metric(metric_id: str) -> Metric:
+def load_metric(metric_id: str, place: Place | None = None, *, tiny: bool = False) -> Metric:
     """Make a metric by id.
+
+    Args:
+        metric_id: its id.
+        place: where it is to work; by default on whatever there is.
+        tiny: with small random weights, if it can do so.
 
     Raises:
         BadInput: unknown id.
@@ -73,8 +80,22 @@ def load_metric(metric_id: str) -> Metric:
             raise MissingPrerequisite(f"metric '{metric_id}' ({label}) is not available in this version of refeval")
         known = {*targets, *METRIC_BY_ID}
         raise BadInput(f"unknown metric '{metric_id}'{did_you_mean(metric_id, known)}", cure="refeval metrics")
-    metric: Metric = _load(targets[metric_id])()
+    made_from = metric_class(metric_id)
+    takes_tiny = tiny and "tiny" in inspect.signature(made_from).parameters
+    metric: Metric = made_from(tiny=True) if takes_tiny else made_from()
+    if place is not None:
+        metric.place = place
+    metric.check()
     return metric
+
+
+def metric_class(metric_id: str) -> Any:
+    """The class of a metric that is there.
+
+    Raises:
+        MissingPrerequisite: it cannot be loaded.
+    """
+    return _load(metric_targets()[metric_id])
 
 
 def _targets(built_in: Mapping[str, str], group: str) -> dict[str, str]:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from refeval.applicability import official_applies, strict_applies
 from refeval.cases import Case
 from refeval.clips import Clip, decoder_version, open_clip
-from refeval.errors import DiskFull, MissingPrerequisite, RefevalError, UnusableClip
+from refeval.errors import DiskFull, MissingPrerequisite, RefevalError, Unavailable, Unparseable, UnusableClip
 from refeval.faults import fault_point
 from refeval.health import HealthCheck
 from refeval.keys import file_sha256, library_versions, task_key
 from refeval.metrics.base import Metric
-from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
+from refeval.records import RANDOM_WEIGHTS, RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
 from refeval.redaction import describe_failure
 from refeval.runs import Run
 from refeval.signals import raise_if_stopped
@@ -41,6 +41,8 @@ class Scorer:
         self.metrics = metrics
         self.decoder = decoder
         self.accept_lifeless = accept_lifeless
+        for metric in metrics.values():
+            metric.keep_in(run.folder)
         self._decoder_version = decoder_version(decoder)
         self._library_versions = {id_: library_versions(m.libraries) for id_, m in metrics.items()}
 
@@ -105,6 +107,12 @@ class Scorer:
             score = metric.score(case, clip)
         except DiskFull:
             raise
+        except Unavailable as error:
+            error.metric = metric_id
+            raise
+        except Unparseable as error:
+            self._write(case, metric_id, keys, render, ScoreStatus.UNPARSEABLE, error.what)
+            return
         except MissingPrerequisite as error:
             self._write(case, metric_id, keys, render, ScoreStatus.MISSING, error.what)
             return
@@ -127,7 +135,7 @@ class Scorer:
             value=score.value,
             strict_value=score.strict_value,
             frames_used=score.frames_used,
-            details=dict(score.details),
+            details={**score.details, **({RANDOM_WEIGHTS: True} if metric.tiny else {})},
             clip_sha256=render.sha256 if render else None,
         )
         self.run.write_score(record)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from refeval.errors import ExitCode, RefevalError
-from refeval.generators.base import Place
+from refeval.place import Place
 
 
 class Phase(StrEnum):
@@ -33,6 +33,7 @@ class Order(BaseModel):
         accept_lifeless: score black and frozen clips, as the official scripts do.
         place: where and by what means the model works.
         overlap: store a clip while the next one is rendered.
+        tiny: score with small random weights.
         spare_memory: go over to the model's low-memory preset before the first clip.
     """
 
@@ -47,6 +48,7 @@ class Order(BaseModel):
     decoder: str = "pyav"
     accept_lifeless: bool = False
     place: Place = Place()
+    tiny: bool = False
     overlap: bool = True
     spare_memory: bool = False
 

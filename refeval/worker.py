@@ -14,14 +14,14 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from refeval.cases import Case, select_cases
-from refeval.errors import ExitCode, MissingPrerequisite, RefevalError
+from refeval.errors import ExitCode, MissingPrerequisite, RefevalError, Unavailable
 from refeval.metrics.base import Metric
 from refeval.records import RenderRecord
 from refeval.registry import load_generator, load_metric
@@ -190,7 +190,7 @@ class _Scoring(_Tasks):
         self.metrics: dict[str, Metric] = {}
         for metric_id in order.metrics:
             try:
-                self.metrics[metric_id] = load_metric(metric_id)
+                self.metrics[metric_id] = load_metric(metric_id, order.place, tiny=order.tiny)
             except MissingPrerequisite as error:
                 self._unavailable(metric_id, error)
         self.scorer = Scorer(
@@ -216,11 +216,20 @@ class _Scoring(_Tasks):
                 starting = {metric_id: keys[metric_id] for metric_id in pending}
                 self.tell(Event(kind="start", phase=Phase.SCORE, case=case.id, keys=starting))
                 started = time.monotonic()
-                self.scorer.score(case, keys, pending)
+                self._score(case, keys, pending)
                 self._end(case, seconds=time.monotonic() - started)
             else:
                 self._end(case)
             return True
+
+    def _score(self, case: Case, keys: Mapping[str, str], pending: list[str]) -> None:
+        while pending:
+            try:
+                return self.scorer.score(case, keys, pending)
+            except Unavailable as error:
+                del self.metrics[error.metric]
+                self._unavailable(error.metric, error)
+                pending = self.scorer.pending(case, keys)
 
     def _prepared(self, metric_ids: list[str]) -> list[str]:
         for metric_id in metric_ids:

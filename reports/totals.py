@@ -176,9 +176,13 @@ def _run_rows(
 
 
 def _total_cell(total: Total, notes: list[str]) -> str:
+    if total.meaningless:
+        notes.append(f"{DAGGER} {total.meaningless[0].upper()}{total.meaningless[1:]}.")
     if total.total is None:
         notes.append(_UNDEFINED_NOTE)
         return "undefined"
+    if total.meaningless:
+        return _per_cent(total.total) + DAGGER
     if total.protocol is ProtocolName.STRICT or total.complete:
         return _per_cent(total.total)
     notes.append(_DAGGER_NOTE)

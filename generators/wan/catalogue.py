@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from refeval.cases import ClipSpec
+from refeval.weights import Source
 
 
 class Family(StrEnum):
@@ -74,19 +75,6 @@ class Architecture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Files of one repository of the hub.
-
-    Attributes:
-        repository: ``owner/name``; the files lie in a folder of that name below the weights folder.
-        patterns: glob patterns of the files that are fetched.
-    """
-
-    repository: str
-    patterns: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One model.
 
@@ -128,11 +116,11 @@ _CLIP = ClipSpec(width=832, height=480, frames=81, fps=Fraction(16))
 _LONG_CLIP = ClipSpec(width=832, height=480, frames=121, fps=Fraction(24))
 _BASE_FILES = ("models_t5_umt5-xxl-enc-bf16.pth", "Wan2.1_VAE.pth", "google/umt5-xxl/*")
 _BASE = Source(repository="Wan-AI/Wan2.1-T2V-1.3B", patterns=_BASE_FILES)
-_DIFFUSION_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
+_DIFFUSION_FILES = ("*.safetensors", "*.safetensors.index.json", "config*.json")
 
 
 def _vace(repository: str) -> tuple[Source, Source]:
-    files = ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.index.json", "config.json")
+    files = ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.index.json", "config*.json")
     return Source(repository=repository, patterns=files), Source(repository=repository, patterns=_BASE_FILES)
 
 

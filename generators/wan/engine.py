@@ -14,7 +14,6 @@ from torch import Tensor
 
 from refeval.cases import ClipSpec
 from refeval.errors import BadInput, MissingPrerequisite
-from refeval.generators.base import Place
 from refeval.generators.wan.catalogue import ModelSpec
 from refeval.generators.wan.latents import VideoCodec
 from refeval.generators.wan.memory import SPARING, Preset, choose
@@ -25,6 +24,7 @@ from refeval.generators.wan.settings import WanSettings
 from refeval.generators.wan.team import FollowerOrder, Team
 from refeval.generators.wan.text import TextEmbeddings
 from refeval.generators.wan.transformer import ReferenceTransformer
+from refeval.place import Place
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _CHANNELS, _SPATIAL, _TEMPORAL = 16, 8, 4

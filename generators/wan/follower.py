@@ -25,8 +25,8 @@ from refeval.generators.wan.catalogue import MODELS
 from refeval.generators.wan.engine import make_ready, velocity_of
 from refeval.generators.wan.parallel import dtype_named, find_store, join_group, receive, spread
 from refeval.generators.wan.parts import parts_of
-from refeval.generators.wan.store import WeightsStore
 from refeval.generators.wan.team import Command, FollowerOrder
+from refeval.weights import WeightsStore
 
 
 @torch.no_grad()

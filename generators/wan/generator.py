@@ -19,8 +19,8 @@ from refeval.generators.wan.catalogue import MODELS, ModelSpec
 from refeval.generators.wan.memory import SPARING, check_place
 from refeval.generators.wan.negative_prompt import NegativePrompt, find_negative_prompt
 from refeval.generators.wan.settings import OFFICIAL, WanSettings
-from refeval.generators.wan.store import WeightsStore
 from refeval.seeds import case_seed
+from refeval.weights import WeightsStore
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,10 +11,10 @@ from fractions import Fraction
 
 from refeval.cases import ClipSpec
 from refeval.errors import BadInput, MissingPrerequisite
-from refeval.generators.base import Place
 from refeval.generators.wan.catalogue import Architecture, Family, ModelSpec
 from refeval.generators.wan.shares import check_shares
 from refeval.gpus import gpu_memory, visible_gpus
+from refeval.place import Place
 from refeval.suggestions import did_you_mean
 
 AUTO = "auto"

@@ -10,15 +10,14 @@ Source: RefAlign @6f91526, Phantom-Wan (sbalani/Phantom-cog @9a9be62) and VACE @
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import json
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from refeval.official_texts import text_sha256, texts_below
 
 OFFICIAL_SHA256 = "ce96e0324e4b54ce4b6e867f669ca520952e1a34cc116543516b1897f0d3c47e"
 OFFICIAL_CHARACTERS = 137
@@ -27,7 +26,6 @@ OWN_TEXT = (
     "a clip that stands still, watermark, logo, captions, misshapen face, malformed hands, too many fingers or limbs, "
     "merged bodies, objects that melt or pass through each other, cluttered background, looks painted or rendered"
 )
-_LARGEST_FILE = 1_000_000
 
 
 class Wording(StrEnum):
@@ -54,7 +52,7 @@ class NegativePrompt:
     @property
     def sha256(self) -> str:
         """Of the text in UTF-8, hex."""
-        return _sha256(self.text)
+        return text_sha256(self.text)
 
     def as_settings(self) -> dict[str, Any]:
         """For the settings of a generator (JSON types): hashed, and kept in the manifest."""
@@ -80,7 +78,7 @@ def find_negative_prompt(
     if given is not None:
         return NegativePrompt(text=given, wording=_wording(given, expected) or Wording.GIVEN)
     official: NegativePrompt | None = None
-    for text in _texts(folders):
+    for text in chain.from_iterable(map(texts_below, folders)):
         if _wording(text, expected) is None:
             continue
         if extended and len(text) > OFFICIAL_CHARACTERS:
@@ -92,104 +90,7 @@ def find_negative_prompt(
     return official or NegativePrompt(text=OWN_TEXT, wording=Wording.OWN)
 
 
-def _sha256(text: str) -> str:
-    # A lone surrogate is legal in a Python or JSON string and has no UTF-8 form.
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def _wording(text: str, expected: str) -> Wording | None:
-    if len(text) < OFFICIAL_CHARACTERS or _sha256(text[:OFFICIAL_CHARACTERS]) != expected:
+    if len(text) < OFFICIAL_CHARACTERS or text_sha256(text[:OFFICIAL_CHARACTERS]) != expected:
         return None
     return Wording.OFFICIAL if len(text) == OFFICIAL_CHARACTERS else Wording.OFFICIAL_EXTENDED
-
-
-def _texts(folders: Sequence[Path]) -> Iterator[str]:
-    for folder in folders:
-        for file in _files(folder):
-            yield from _strings_of(file)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Files that can hold the text, top level first; links that lead out of the folder are left out."""
-    top = _listing(folder)
-    below = [file for sub in top if sub.is_dir() and not sub.is_symlink() for file in _listing(sub)]
-    inside = folder.resolve()
-    for file in (*top, *below):
-        if file.suffix in _READERS and file.is_file() and file.resolve().is_relative_to(inside):
-            yield file
-
-
-def _listing(folder: Path) -> list[Path]:
-    """What lies in a folder, by name; nothing for one that is not there or not readable (weights not fetched yet)."""
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _strings_of(file: Path) -> list[str]:
-    """The strings of one file.
-
-    A file that cannot be read, decoded or parsed gives none, on purpose: it was never said to hold the text, and
-    the wording that is used in the end is in the manifest.
-    """
-    try:
-        if file.stat().st_size > _LARGEST_FILE:
-            return []
-        return list(_READERS[file.suffix](file.read_bytes()))
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
-        return []
-
-
-def _text_string(content: bytes) -> Iterator[str]:
-    yield content.decode("utf-8-sig").rstrip("\r\n")
-
-
-def _json_strings(content: bytes) -> Iterator[str]:
-    waiting: list[Any] = [json.loads(content)]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):
-            waiting.extend(reversed(value))
-        elif isinstance(value, dict):
-            waiting.extend(reversed(value.values()))
-
-
-def _python_strings(content: bytes) -> Iterator[str]:
-    """String constants in the order of the source; those joined by ``+`` as one."""
-    with warnings.catch_warnings():
-        # A stray backslash in someone else's file is not this user's concern.
-        warnings.simplefilter("ignore")
-        waiting: list[ast.AST] = [ast.parse(content)]
-    while waiting:
-        node = waiting.pop()
-        operands = _operands(node)
-        joined = [node.value for node in operands if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        if len(joined) == len(operands):
-            yield "".join(joined)
-        elif len(operands) > 1:
-            waiting.extend(reversed(operands))
-        else:
-            waiting.extend(reversed(list(ast.iter_child_nodes(node))))
-
-
-def _operands(node: ast.AST) -> list[ast.AST]:
-    """The terms of a sum, left to right; of anything else the node itself."""
-    terms: list[ast.AST] = []
-    waiting = [node]
-    while waiting:
-        term = waiting.pop()
-        if isinstance(term, ast.BinOp) and isinstance(term.op, ast.Add):
-            waiting += [term.right, term.left]
-        else:
-            terms.append(term)
-    return terms
-
-
-_READERS: dict[str, Callable[[bytes], Iterator[str]]] = {
-    ".py": _python_strings,
-    ".json": _json_strings,
-    ".txt": _text_string,
-}

@@ -11,9 +11,9 @@ from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
 from refeval.generators.wan.catalogue import Family, ModelSpec
 from refeval.generators.wan.checkpoints import load_text_encoder, load_transformer, load_vae
 from refeval.generators.wan.engine import Parts
-from refeval.generators.wan.store import WeightsStore
 from refeval.generators.wan.tiny import tiny_text_encoder, tiny_transformer, tiny_vae
 from refeval.generators.wan.transformer import ReferenceTransformer, use_exact_timesteps
+from refeval.weights import WeightsStore
 
 _CLASSES: dict[Family, Any] = {
     Family.REFALIGN: ReferenceTransformer,

@@ -21,12 +21,12 @@ from torch.distributed.tensor import DTensor, Shard
 
 from refeval.cases import ClipSpec
 from refeval.errors import BadInput, MissingPrerequisite, RefevalError
-from refeval.generators.base import Place
 from refeval.generators.wan.catalogue import MODELS
 from refeval.generators.wan.engine import Engine, fastest_attention
 from refeval.generators.wan.generator import WanGenerator
 from refeval.generators.wan.parallel import check_team
 from refeval.generators.wan.parts import parts_of
+from refeval.place import Place
 from refeval.registry import load_generator
 from tests.generators.cases import make_case, make_job
 

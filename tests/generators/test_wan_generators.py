@@ -18,10 +18,11 @@ from PIL import Image
 
 from refeval.cases import Case, ClipSpec, Domain, parse_suite
 from refeval.errors import BadInput, MissingPrerequisite, UnusableClip
-from refeval.generators.base import Place, RenderJob
+from refeval.generators.base import RenderJob
 from refeval.generators.wan.catalogue import MODELS
 from refeval.generators.wan.engine import fastest_attention
 from refeval.generators.wan.generator import WanGenerator
+from refeval.place import Place
 from refeval.registry import load_generator
 
 FAMILIES = ("refalign", "phantom", "vace")

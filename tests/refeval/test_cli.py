@@ -104,11 +104,11 @@ def test_a_metric_that_cannot_run_does_not_stop_the_others(tmp_path: Path) -> No
     done = refeval("run", *SMALL, "--limit", "1", "--out", run, "--metrics", "gme,motion_amplitude", "--json")
     assert done.returncode == 3
     summary = json.loads(done.stdout)
-    assert "not available in this version" in summary["unavailable"]["gme"]
+    assert "refeval fetch metrics" in summary["unavailable"]["gme"]
     assert summary["statuses"]["motion_amplitude"] == {"scored": 1}
     alone = refeval("run", *SMALL, "--out", tmp_path / "other", "--metrics", "gme")
     assert alone.returncode == 2
-    assert "not available" in alone.stderr
+    assert "metric 'gme': no weights folder is given" in alone.stderr
     assert not (tmp_path / "other").exists(), "nothing is rendered for a score that cannot come"
 
 

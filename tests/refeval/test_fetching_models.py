@@ -19,8 +19,9 @@ import pytest
 from refeval.documents import read_document
 from refeval.errors import BadInput, CorruptFile, DiskFull, ExitCode, MissingPrerequisite, RefevalError
 from refeval.fetching import Fetched, fetch_model
-from refeval.generators.wan.catalogue import MATTING, Source
-from refeval.generators.wan.store import WeightsStore, sources_of
+from refeval.generators.wan.catalogue import MATTING
+from refeval.sources import fetchable_names, is_there, sources_of
+from refeval.weights import Source, WeightsStore
 from tests.guarantees.command import refeval
 from tests.guarantees.test_g15_untrusted import _NO_SOCKETS
 from tests.refeval.small_hub import COMMIT, Hub, running
@@ -280,7 +281,7 @@ def test_an_unreachable_or_refusing_hub_is_no_defect(hub: Hub, weights: Path, mo
 def test_what_was_fetched_is_found_and_its_sha256_known(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fetch("phantom-14b", weights)
     store = WeightsStore(weights)
-    assert store.names() == ["phantom-14b"]
+    assert [name for name in fetchable_names() if is_there(store, sources_of(name), name)] == ["phantom-14b"]
     source: Source = sources_of("phantom-14b")[0]
     files = store.find(source, "phantom-14b")
     assert [path.name for path in files] == [*SHARDS, PHANTOM_INDEX]

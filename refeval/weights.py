@@ -1,4 +1,4 @@
-"""The weights folder: which files a model needs of it, what a loader is to open, and their sha256. No torch here."""
+"""The weights folder: which files are needed of it, what a loader is to open, and their sha256. No torch here."""
 
 from __future__ import annotations
 
@@ -8,51 +8,36 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from refeval.catalogue import METRIC_BY_ID
 from refeval.digests import compute_sha256, known_sha256
 from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
-from refeval.generators.wan.catalogue import MATTING, MODELS, Source
 from refeval.receipts import Receipt, matching
-from refeval.suggestions import did_you_mean
 
-MATTING_NAME = "birefnet"
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _INDEX = ".index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-\d+-of-(?P<total>\d+)")
 _WORTH_TELLING = 10**9
 
 
-def fetchable_names() -> list[str]:
-    """What ``refeval fetch model`` takes."""
-    return [*(name for name, spec in MODELS.items() if not spec.tiny), MATTING_NAME]
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Files of one repository of the hub.
 
-
-def sources_of(name: str) -> list[Source]:
-    """The repositories of a model, its own first.
-
-    Args:
-        name: of a model, or ``birefnet``.
-
-    Raises:
-        BadInput: no such name, or a model with random weights.
+    Attributes:
+        repository: ``owner/name``; the files lie in a folder of that name below the weights folder.
+        patterns: glob patterns of the files that are fetched.
     """
-    if name == MATTING_NAME:
-        return [MATTING]
-    if name not in MODELS:
-        known = fetchable_names()
-        raise BadInput(f"unknown model '{name}'{did_you_mean(name, known)}", cure=f"one of {', '.join(known)}")
-    spec = MODELS[name]
-    if spec.tiny:
-        raise BadInput(
-            f"{name} has random weights: there is nothing to fetch", cure=f"refeval run --model {name} needs no weights"
-        )
-    return [source for source in (spec.transformer, spec.base) if source is not None]
+
+    repository: str
+    patterns: tuple[str, ...]
 
 
 def required_patterns(source: Source) -> tuple[str, ...]:
-    """The patterns without which a source cannot be used; configurations and indexes are not everywhere."""
-    return tuple(pattern for pattern in source.patterns if not pattern.endswith(".json"))
+    """The patterns without which a source cannot be used: a ``*`` in a JSON name stands for what is not everywhere."""
+    return tuple(pattern for pattern in source.patterns if not pattern.endswith(".json") or "*" not in pattern)
 
 
 class WeightsStore:
@@ -78,21 +63,21 @@ class WeightsStore:
             )
         return self.folder / source.repository
 
-    def find(self, source: Source, model_name: str) -> list[Path]:
+    def find(self, source: Source, wanted_by: str) -> list[Path]:
         """The files of a source, sorted.
 
         Args:
             source: what is needed.
-            model_name: for whom, as ``refeval fetch model`` takes it.
+            wanted_by: the model, or the metric by its id.
 
         Raises:
             MissingPrerequisite: not all of them are there.
         """
         if self.folder is None:
             raise MissingPrerequisite(
-                f"model '{model_name}': no weights folder is given",
+                f"{_who(wanted_by)}: no weights folder is given",
                 details=(("looked for", f"the files of {source.repository} (no --weights and no REFEVAL_WEIGHTS)"),),
-                cure=f"{fetch_command(model_name, None)}, then --weights DIR or REFEVAL_WEIGHTS=DIR",
+                cure=f"{fetch_command(wanted_by, None)}, then --weights DIR or REFEVAL_WEIGHTS=DIR",
             )
         folder = self.folder_of(source)
         names = matching(_names_in(folder), source.patterns)
@@ -100,24 +85,24 @@ class WeightsStore:
         if missing:
             shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise MissingPrerequisite(
-                f"model '{model_name}': weights of {source.repository} are missing",
+                f"{_who(wanted_by)}: weights of {source.repository} are missing",
                 details=(("looked for", f"{shown}  in  {folder}"),),
-                cure=fetch_command(model_name, self.folder),
+                cure=fetch_command(wanted_by, self.folder),
             )
         return [folder / name for name in names]
 
-    def checkpoint(self, source: Source, model_name: str) -> Path:
+    def checkpoint(self, source: Source, wanted_by: str) -> Path:
         """What a loader is to open: the index of shards, the only file of weights, or the folder of its shards.
 
         Args:
             source: of one set of weights.
-            model_name: for messages.
+            wanted_by: as for :meth:`find`.
 
         Raises:
             MissingPrerequisite: as :meth:`find`.
             BadInput: the files are of several sets of weights.
         """
-        files = self.find(source, model_name)
+        files = self.find(source, wanted_by)
         indexes = [path for path in files if path.name.endswith(_INDEX)]
         weights = [path for path in files if path.suffix in _WEIGHTS]
         choices = indexes or weights
@@ -128,7 +113,7 @@ class WeightsStore:
         folder = self.folder_of(source)
         found = ", ".join(path.relative_to(folder).as_posix() for path in choices)
         raise BadInput(
-            f"model '{model_name}': {folder} holds several sets of weights",
+            f"{_who(wanted_by)}: {folder} holds several sets of weights",
             details=(("found", found or "no file of weights"),),
             cure="keep one of them there: one file, or shards with their index",
         )
@@ -149,16 +134,6 @@ class WeightsStore:
             tell(f"computing the sha256 of {len(unread)} files, {size / 1e9:.1f} GB: once, then it is remembered")
         digests = {path: digest or self._remember(path, compute_sha256(path)) for path, digest in known.items()}
         return {self._relative(path).as_posix(): digest for path, digest in digests.items()}
-
-    def names(self) -> list[str]:
-        """The models (and ``birefnet``) whose files are all there."""
-        return [name for name in fetchable_names() if self._has(name)]
-
-    def _has(self, name: str) -> bool:
-        try:
-            return all(self.find(source, name) for source in sources_of(name))
-        except (MissingPrerequisite, CorruptFile):
-            return False
 
     def _known(self, path: Path) -> str | None:
         digest = self._digests.get(_stamp(path)) or self._recorded(path) or known_sha256(path)
@@ -181,9 +156,14 @@ class WeightsStore:
         return path.relative_to(self.folder)
 
 
-def fetch_command(name: str, folder: Path | None) -> str:
-    """The command that brings the weights of a model to a folder."""
-    return f"refeval fetch model {name} --weights {shlex.quote(str(folder)) if folder else 'DIR'}"
+def fetch_command(wanted_by: str, folder: Path | None) -> str:
+    """The command that brings the weights of a model, or of the metrics, to a folder."""
+    what = "metrics" if wanted_by in METRIC_BY_ID else f"model {wanted_by}"
+    return f"refeval fetch {what} --weights {shlex.quote(str(folder)) if folder else 'DIR'}"
+
+
+def _who(wanted_by: str) -> str:
+    return f"{'metric' if wanted_by in METRIC_BY_ID else 'model'} '{wanted_by}'"
 
 
 def _stamp(path: Path) -> tuple[Path, int, int]:

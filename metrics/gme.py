@@ -1,0 +1,111 @@
+"""GmeScore: how well the frames of a clip fit the prompt, as OpenS2V-Eval measures it.
+
+Source: OpenS2V-Nexus eval/get_gmescore.py and eval/utils/gme/gme_model.py at 210eb08. Differs: the prompt is
+embedded once per clip, not once per frame, and padding is on the right whatever the attention. Positions, prompt
+layout, both resizes and the float16 sums are upstream's.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from refeval.cases import Case
+from refeval.clips import Clip, Linspace
+from refeval.errors import MissingPrerequisite
+from refeval.metrics.base import Metric, Score
+from refeval.metrics.networks.gme_weights import ATTENTIONS, BATCH, GME, PRECISIONS
+from refeval.weights import WeightsStore
+
+if TYPE_CHECKING:
+    from refeval.metrics.networks.gme import Gme
+
+SOURCES = (GME,)
+
+
+class GmeScore(Metric):
+    """Mean cosine between the prompt and 32 frames in GME's space of embeddings.
+
+    ``mean_t(text . image_t)`` with L2-normalised embeddings, shapes (D,) and (T, D); products, sums and mean in the
+    model's precision, so that the published float16 gives steps of 2^-11 above 0.5.
+
+    Range: -1 to 1; below 1 everything counts in totals as it is. Higher is better. ``strict`` reads the same number.
+
+    Args:
+        tiny: small random weights in float32 on the CPU, for tests and a first try: the number means nothing.
+        precision: ``float16`` as published, ``bfloat16`` or ``float32``.
+        attention: ``sdpa``, ``eager`` or ``flash_attention_2``; the same numbers up to rounding.
+    """
+
+    id = "gme"
+    label = "GmeScore"
+    version = "1"
+    range = (-1.0, 1.0)
+    frames = Linspace(32)
+    libraries = ("numpy", "pillow", "tokenizers", "torch", "transformers")
+    sources = SOURCES
+
+    def __init__(self, *, tiny: bool = False, precision: str = PRECISIONS[0], attention: str = ATTENTIONS[0]) -> None:
+        self.tiny = tiny
+        self.precision = precision
+        self.attention = attention
+        self._gme: Gme | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Precision, attention, frames and how many of them are embedded at once."""
+        settings = {
+            "precision": "float32" if self.tiny else self.precision,
+            "attention": self.attention,
+            "frames": self.frames.number,
+            "batch": BATCH,
+        }
+        return settings | ({"weights": "random"} if self.tiny else {})
+
+    def weights(self) -> dict[str, str]:
+        """sha256 of every file of GME.
+
+        Raises:
+            MissingPrerequisite: not all of them are there.
+        """
+        if self.tiny:
+            return {}
+        return self._store.sha256(self._store.find(GME, self.id))
+
+    def prepare(self) -> None:
+        """Load GME, or take the one that another metric loaded.
+
+        Raises:
+            MissingPrerequisite: weights, packages or a GPU that is asked for are missing.
+            BadInput: other weights, or an unknown precision or attention.
+        """
+        try:
+            from refeval.metrics.networks.gme import load_gme
+        except ImportError as error:
+            raise MissingPrerequisite(
+                f"metric '{self.id}' needs a package that is not installed: {error.name}",
+                cure="pip install 'refeval[score]'",
+            ) from error
+        self._gme = load_gme(self.place, tiny=self.tiny, precision=self.precision, attention=self.attention)
+
+    def score(self, case: Case, clip: Clip) -> Score:
+        """Score one clip.
+
+        Args:
+            case: its prompt is used.
+            clip: uint8 RGB, shape (T, H, W, 3); a clip of fewer than 32 frames counts some more than once.
+        """
+        assert self._gme, "prepare() comes first"
+        text_1d = self._gme.embed_texts([case.prompt])
+        images_td = self._gme.embed_images([Image.fromarray(frame) for frame in clip.take(self.frames)])
+        fits_t = (text_1d * images_td).sum(dim=1)
+        value = fits_t.mean().item()
+        return Score(
+            value=value, strict_value=value, frames_used=len(fits_t), details={"cosine_per_frame": fits_t.tolist()}
+        )
+
+    @cached_property
+    def _store(self) -> WeightsStore:
+        # One for all cases: it remembers what it computed.
+        return WeightsStore(self.place.weights)

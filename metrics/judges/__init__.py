@@ -1,0 +1,1 @@
+"""Judges: models that look at the frames of a clip and answer with a number (NaturalScore)."""

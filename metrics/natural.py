@@ -1,0 +1,241 @@
+"""NaturalScore: how natural a clip looks to a judge, as OpenS2V-Eval asks for it.
+
+Source: OpenS2V-Nexus eval/get_naturalscore.py and merge_result.py:58-67 at 210eb08. Differs: the clip is decoded
+once, not three times; a vote that is no number from 1 to 5 makes the case ``unparseable`` instead of ending the merge;
+raw replies are recorded one by one; the official rubric is read from the user's copy of the script. Pictures, request
+and the mean of the votes are the same.
+"""
+
+from __future__ import annotations
+
+import reprlib
+import statistics
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from refeval.cases import Case
+from refeval.clips import Clip, FrameRule
+from refeval.errors import MissingPrerequisite, RefevalError, Unparseable
+from refeval.metrics.base import Metric, Score
+from refeval.metrics.judges.base import Judge, Reply, Request, parse_vote
+from refeval.metrics.judges.calibration import Calibration, calibrate
+from refeval.metrics.judges.frames import (
+    FRAMES,
+    JPEG_QUALITY,
+    LONG_SIDE,
+    OFFICIAL_FRAMES,
+    STRICT_FRAMES,
+    judge_pictures,
+)
+from refeval.metrics.judges.limits import Budget, Estimate, Pace
+from refeval.metrics.judges.local import LocalJudge, local_model_name, model_files, weights_of
+from refeval.metrics.judges.panel import Panel
+from refeval.metrics.judges.replies import RecordedJudge, ReplyFolder
+from refeval.metrics.judges.rubric import Rubric, read_rubric
+from refeval.metrics.judges.server import OpenAIJudge
+from refeval.metrics.judges.settings import OFFICIAL_MODEL, JudgeConfig
+
+VOTES = 3
+_STRICT = "strict-"
+
+
+class NaturalScore(Metric):
+    """Mean of three votes of a judge, each a bare number from 1 to 5.
+
+    ``value = mean(votes)`` on the official pictures: 16 frames from the start at stride ``T // 16``, so the tail is
+    never seen; long side 512, JPEG quality 95. ``strict`` takes three votes of its own on 16 frames over the whole
+    clip; where these are the same pictures, the votes are the same.
+
+    Range: 1 to 5. Higher is better.
+
+    One unparseable vote, official or strict, makes the case ``unparseable``: never a 0, and never a mean over
+    the rest. Failed calls make it ``failed``. Recorded votes are kept, and only missing ones are asked for later.
+
+    Attributes:
+        replies: where raw replies are recorded (``RUN/judge``); set before scoring.
+
+    Args:
+        config: by default what the environment says.
+
+    Raises:
+        MissingPrerequisite: no judge is chosen, or the rubric or the local model is not there.
+        BadInput: a setting that cannot be used.
+    """
+
+    id = "natural"
+    label = "NaturalScore"
+    version = "1"
+    range = (1.0, 5.0)
+    frames = OFFICIAL_FRAMES
+    libraries = ("numpy", "opencv-python-headless")
+
+    def __init__(self, config: JudgeConfig | None = None) -> None:
+        self.config = config or JudgeConfig.from_environment()
+        self.rubric: Rubric = read_rubric(self.config.rubric)
+        self.replies: Path | None = None
+        if self._local:
+            model_files(self._local)
+
+    def settings(self) -> dict[str, Any]:
+        """Judge, rubric and pictures; not where the judge runs nor what it costs."""
+        return {
+            "judge": self.model,
+            "rubric": self.rubric.as_settings(),
+            "votes": VOTES,
+            "pictures": {"frames": FRAMES, "long_side": LONG_SIDE, "jpeg_quality": JPEG_QUALITY},
+        }
+
+    def keep_in(self, folder: Path) -> None:
+        """The judge's replies go to ``judge/``."""
+        self.replies = folder / "judge"
+
+    def weights(self) -> dict[str, str]:
+        """Of a local judge."""
+        return self._local_weights
+
+    def prepare(self) -> None:
+        """Make the judge.
+
+        Raises:
+            MissingPrerequisite: its client or the recorded replies are missing.
+        """
+        _ = self._judge
+
+    def score(self, case: Case, clip: Clip) -> Score:
+        """Score one clip.
+
+        Args:
+            case: only its id is used.
+            clip: uint8 RGB, shape (T, H, W, 3).
+
+        Raises:
+            Unparseable: a vote is not a number from 1 to 5.
+            JudgeUnavailable: the judge cannot be asked any more; no other case can be scored either.
+            RefevalError: a vote could not be had.
+        """
+        official = self._requests(case, clip, OFFICIAL_FRAMES, "")
+        strict = self._requests(case, clip, STRICT_FRAMES, _STRICT)
+        if strict[0].pictures == official[0].pictures:
+            strict = []
+        requests = [*official, *strict]
+        replies = self.panel.ask(requests)
+        votes = [read_vote(request, reply) for request, reply in zip(requests, replies, strict=True)]
+        strict_votes = votes[VOTES:] or votes
+        return Score(
+            value=sum(votes[:VOTES]) / VOTES,
+            strict_value=statistics.fmean(strict_votes),
+            frames_used=len(official[0].pictures),
+            details={
+                "votes": votes[:VOTES],
+                "strict_votes": strict_votes,
+                "judge": self.model,
+                "served": sorted({reply.model_served for reply in replies}),
+                "rubric": self.rubric.as_settings(),
+                "input_tokens": _total(reply.input_tokens for reply in replies),
+                "output_tokens": _total(reply.output_tokens for reply in replies),
+                "price_usd": _total(reply.price for reply in replies),
+            },
+        )
+
+    def estimate(self, cases: Sequence[Case]) -> Estimate:
+        """What scoring will take at most; votes that are recorded are left out, whether or not they still fit."""
+        folder = self._folder
+        names = [f"{prefix}{vote}" for prefix in ("", _STRICT) for vote in range(1, VOTES + 1)]
+        open_votes = sum(folder.record(case.id, name) is None for case in cases for name in names)
+        calls = 0 if isinstance(self._judge, RecordedJudge) else open_votes
+        return Estimate.of(calls, pictures_per_call=FRAMES, past=folder.spending())
+
+    def calibrate(self) -> Calibration:
+        """Have the fixed set of clips voted on, once per run.
+
+        Raises:
+            RefevalError: as :meth:`score`.
+        """
+        return calibrate(self.panel, model=self.model, rubric=self.rubric)
+
+    @cached_property
+    def model(self) -> str:
+        """The judge's name, as settings and records have it."""
+        if self._local:
+            name = self.config.model or self._local.resolve().name
+            return local_model_name(name, self._local_weights)
+        return self.config.model or OFFICIAL_MODEL
+
+    @cached_property
+    def panel(self) -> Panel:
+        """The judge with its recorded replies.
+
+        Raises:
+            MissingPrerequisite: as :meth:`prepare`.
+            RefevalError: ``replies`` is not set.
+        """
+        limit = self.config.budget if isinstance(self._judge, OpenAIJudge) else None
+        budget = Budget(limit, self._folder) if limit else None
+        return Panel(judge=self._judge, replies=self._folder, budget=budget)
+
+    def _requests(self, case: Case, clip: Clip, rule: FrameRule, prefix: str) -> list[Request]:
+        pictures = judge_pictures(clip, rule)
+        return [
+            Request(case=case.id, repeat=f"{prefix}{vote}", model=self.model, rubric=self.rubric, pictures=pictures)
+            for vote in range(1, VOTES + 1)
+        ]
+
+    @cached_property
+    def _folder(self) -> ReplyFolder:
+        if self.replies is None:
+            raise RefevalError("NaturalScore does not know where to record the judge's replies")
+        return ReplyFolder(self.replies)
+
+    @property
+    def _local(self) -> Path | None:
+        return None if self.config.replay else self.config.local
+
+    @cached_property
+    def _local_weights(self) -> dict[str, str]:
+        return weights_of(self._local) if self._local else {}
+
+    @cached_property
+    def _judge(self) -> Judge:
+        config = self.config
+        if config.replay:
+            return _recorded(config.replay)
+        if config.local:
+            return LocalJudge(config.local)
+        assert config.url, "a config names a judge"
+        if config.offline:
+            return RecordedJudge(self._folder.folder)
+        return OpenAIJudge(
+            config.url,
+            key=config.key(),
+            key_variable=config.key_variable,
+            price=config.price,
+            pace=Pace(config.per_minute),
+        )
+
+
+def read_vote(request: Request, reply: Reply) -> float:
+    """The number in a reply.
+
+    Raises:
+        Unparseable: it is something else.
+    """
+    value = parse_vote(reply.text).value
+    if value is None:
+        said = reprlib.repr(reply.text) if reply.text else f"nothing (finish reason: {reply.finish_reason})"
+        where = f"judge/{request.case}.{request.repeat}.json"
+        raise Unparseable(f"vote {request.repeat} ({where}) is not a number from 1 to 5: {said}")
+    return value
+
+
+def _recorded(folder: Path) -> RecordedJudge:
+    if not folder.is_dir():
+        cure = "REFEVAL_JUDGE_REPLAY=RUN/judge of a run that was judged"
+        raise MissingPrerequisite(f"there are no recorded replies: no folder {folder}", cure=cure)
+    return RecordedJudge(folder)
+
+
+def _total(counts: Iterable[float | None]) -> float | None:
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)

@@ -1,0 +1,1 @@
+"""The networks behind the metrics, in plain PyTorch, with the key names of their published checkpoints."""

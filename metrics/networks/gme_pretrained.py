@@ -1,0 +1,129 @@
+"""Models of transformers from local files: no network, no remote code, and every tensor accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
+from refeval.generators.wan.checkpoint_files import open_checkpoint
+from refeval.weights import fetch_command
+
+Shapes = Mapping[str, tuple[int, ...]]
+_SHOWN = 3
+
+
+def load_pretrained(
+    model_class: Any,
+    weights: Path,
+    *,
+    name: str,
+    rename: Callable[[str], str | None],
+    dtype: torch.dtype,
+    attention: str,
+) -> Any:
+    """Load a model; its ``config.json`` lies beside the weights.
+
+    Args:
+        model_class: a class of transformers.
+        weights: a file, an index of shards or a folder.
+        name: of the model, for messages.
+        rename: stored name of a tensor -> name in the model, None for a tensor of a part that is not wanted.
+        dtype: of all parameters.
+        attention: as transformers names it.
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        BadInput: other weights: tensors are missing, left over or of another shape.
+        MissingPrerequisite: no such file.
+        CorruptFile: a file that cannot be read.
+    """
+    checkpoint = open_checkpoint(weights)
+    config = _read_config(model_class.config_class, weights)
+    with torch.device("meta"):
+        wanted = shapes_of(model_class(config))
+    tensors = {new: tensor for key, tensor in checkpoint.tensors.items() if (new := rename(key)) is not None}
+    refuse_others(weights, {key: tensor.shape for key, tensor in tensors.items()}, wanted, name)
+    state = {key: tensor.read() for key, tensor in tensors.items()}
+    with _quietly():
+        return model_class.from_pretrained(
+            None, config=config, state_dict=state, dtype=dtype, attn_implementation=attention
+        )
+
+
+def refuse_others(weights: Path, found: Shapes, wanted: Shapes, name: str) -> None:
+    """Raise unless a checkpoint holds what a model wants.
+
+    Args:
+        weights: where it was read from, for the message.
+        found: shapes of its tensors, by their names in the model.
+        wanted: shapes of the model's tensors.
+        name: of the model, for the message.
+
+    Raises:
+        BadInput: with the names of the first tensors that are missing, left over or of another shape.
+    """
+    rows = {
+        "missing": [key for key in wanted if key not in found],
+        "left over": [key for key in found if key not in wanted],
+        "wrong shape": [
+            f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape
+        ],
+    }
+    if any(rows.values()):
+        raise BadInput(
+            f"{weights}: not the weights of {name}",
+            details=tuple((label, _first(keys)) for label, keys in rows.items() if keys),
+            cure=fetch_command("gme", None),
+        )
+
+
+def shapes_of(module: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters and kept buffers of a module."""
+    return {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+
+
+def pick_device(asked: str) -> torch.device:
+    """The device of a metric's network; ``auto`` is the GPU where torch sees one.
+
+    Raises:
+        BadInput: no such device.
+        MissingPrerequisite: a GPU is asked for and there is none.
+    """
+    if asked not in ("auto", "cpu", "cuda"):
+        raise BadInput(f"unknown device '{asked}'", cure="--device auto, cpu or cuda")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise MissingPrerequisite("a GPU is asked for and torch sees none", cure="--device cpu")
+    return torch.device("cuda", 0) if asked != "cpu" and torch.cuda.is_available() else torch.device("cpu")
+
+
+def _read_config(config_class: Any, weights: Path) -> Any:
+    folder = weights if weights.is_dir() else weights.parent
+    try:
+        return config_class.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CorruptFile(f"{folder / 'config.json'}: not a configuration", cure=fetch_command("gme", None)) from error
+
+
+def _first(keys: list[str]) -> str:
+    more = ", ..." if len(keys) > _SHOWN else ""
+    return f"{len(keys)} tensors: {', '.join(sorted(keys)[:_SHOWN])}{more}"
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No progress bar of transformers on the way."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
