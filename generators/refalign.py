@@ -137,7 +137,8 @@ class RefAlign(WanGenerator):
 
     def files(self) -> list[Path]:
         """With the weights and the code of the matting."""
-        return [*super().files(), *(self.store.find(MATTING, "birefnet") if self._matting_folder else [])]
+        matted = self.options.matting == "birefnet"
+        return [*super().files(), *(self.store.find(MATTING, "birefnet") if matted else [])]
 
     @property
     def _matting_folder(self) -> Path | None:

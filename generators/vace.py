@@ -41,6 +41,10 @@ class Vace(WanGenerator):
     crf = 10
     settings_class = VaceSettings
 
+    def __init__(self, options: WanSettings) -> None:
+        super().__init__(options)
+        self._grey: dict[tuple[int, int, int], Tensor] = {}
+
     def picture(self, image: Image, reference: Reference, clip: ClipSpec) -> Tensor:
         """Letterboxed on white, on values; nothing is cut out."""
         from refeval.generators.wan.references import letterbox_tensor
@@ -56,7 +60,16 @@ class Vace(WanGenerator):
         from refeval.generators.wan.conditions import VaceConditions, vace_context
 
         size = (clip.frames, clip.height, clip.width)
-        context = vace_context(engine.encode, references, torch.zeros(1, 3, *size), torch.ones(1, 1, *size))
+
+        def encode(pixels: Tensor) -> Tensor:
+            if pixels.shape[2] == 1:
+                return engine.encode(pixels)
+            # The same mid-grey video for every clip of a size.
+            if size not in self._grey:
+                self._grey = {size: engine.encode(pixels)}
+            return self._grey[size]
+
+        context = vace_context(encode, references, torch.zeros(1, 3, *size), torch.ones(1, 1, *size))
         return VaceConditions(
             engine.forward,
             prompt=prompt,

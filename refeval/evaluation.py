@@ -26,6 +26,8 @@ from refeval.supervisor import Outcome, Supervisor
 from refeval.thumbnails import keep_references
 from refeval.work import Event, Order, Phase
 
+_LONGEST_NAME = 60
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -290,15 +292,24 @@ def public_name(model: str) -> str:
     name, _, argument = model.partition(":")
     if not argument:
         return name
-    return f"{name}:{Path(argument).resolve().name if Path(argument).exists() else argument}"
+    return f"{name}:{Path(argument).resolve().name if _is_path(argument) else argument}"
+
+
+def _is_path(argument: str) -> bool:
+    try:
+        return Path(argument).exists()
+    except OSError:
+        # A text that is too long for a name.
+        return False
 
 
 def default_folder(target: Target, suite: Suite) -> Path:
     """``runs/<suite>/<model>-seed<n>``; two folders of one name get two runs."""
     name, _, argument = target.model.partition(":")
     if argument:
-        place = hashlib.sha256(str(Path(argument).resolve()).encode()).hexdigest()[:6]
-        name = f"{name}-{Path(argument).resolve().stem}-{place}"
+        whole = str(Path(argument).resolve()) if _is_path(argument) else argument
+        place = hashlib.sha256(whole.encode()).hexdigest()[:6]
+        name = f"{name}-{Path(whole).stem[:_LONGEST_NAME]}-{place}"
     model = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
     return Path("runs") / suite.name / f"{model}-seed{target.seed}"
 

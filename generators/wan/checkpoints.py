@@ -10,6 +10,7 @@ Source: diffusers 0.42.1 ``from_pretrained`` for what stays in float32; transfor
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ UMT5_XXL: Mapping[str, Any] = {
 
 KeyFormat = Literal["original", "diffusers", "refalign"]
 _Model = TypeVar("_Model", bound=nn.Module)
+_ONE_AT_A_TIME = threading.Lock()
 _SHOWN = 3
 # Fields that shapes do not tell apart: diffusers name -> name in the config.json of Wan.
 _UNSEEN_FIELDS = {"num_attention_heads": "num_heads", "vace_layers": "vace_layers"}
@@ -237,7 +239,8 @@ def _diffusers_config(transformer: Any) -> bytes:
 
 def _empty(make: Callable[[], _Model]) -> _Model:
     """A model with parameters on the meta device; buffers (rotary tables) are real, for no file holds them."""
-    with init_empty_weights(include_buffers=False):
+    # It patches torch for the whole process: two threads at once would leave it patched.
+    with _ONE_AT_A_TIME, init_empty_weights(include_buffers=False):
         return make().eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from refeval.place import Place
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _CHANNELS, _SPATIAL, _TEMPORAL = 16, 8, 4
-_HOPPER = (9, 0)
+_HOPPER = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,8 @@ def make_ready(transformer: Any, attention: str, device: torch.device, *, compil
     Raises:
         BadInput: there is no such backend here.
     """
-    name = fastest_attention(device, split=split) if attention == "auto" else attention
+    dtype = next(transformer.parameters()).dtype
+    name = fastest_attention(device, dtype, split=split) if attention == "auto" else attention
     if name != "native":
         try:
             transformer.set_attention_backend(name)
@@ -233,6 +235,13 @@ class Engine:
         return torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
 
 
+def release_cached_memory() -> None:
+    """Give back what torch keeps of a GPU's memory for later."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def pick_device(asked: str, spec: ModelSpec) -> torch.device:
     """The device to work on.
 
@@ -250,13 +259,20 @@ def pick_device(asked: str, spec: ModelSpec) -> torch.device:
     return torch.device("cuda", 0)
 
 
-def fastest_attention(device: torch.device, *, split: bool = False) -> str:
-    """The fastest exact attention of a device, as diffusers names it; one that can be split over processes."""
-    if device.type != "cuda":
+def fastest_attention(device: torch.device, dtype: torch.dtype, *, split: bool = False) -> str:
+    """The fastest exact attention of a device and dtype, as diffusers names it.
+
+    Args:
+        device: to run on.
+        dtype: of the transformer; the kernels for Hopper and later take 16 bits only.
+        split: it must be one that can be spread over processes.
+    """
+    if device.type != "cuda" or dtype == torch.float32:
         return "native"
-    if torch.cuda.get_device_capability(device) >= _HOPPER:
-        return "_flash_3" if _has_module("flash_attn_interface") and not split else "_native_cudnn"
-    return "native"
+    major, _ = torch.cuda.get_device_capability(device)
+    if major == _HOPPER and not split and _has_module("flash_attn_interface"):
+        return "_flash_3"
+    return "_native_cudnn" if major >= _HOPPER else "native"
 
 
 def _has_module(name: str) -> bool:

@@ -55,6 +55,7 @@ class WanGenerator(Generator):
         self.options: Any = options
         self._clip: ClipSpec | None = None
         self._engine: Engine | None = None
+        self._began_loading = False
         self._ahead: list[Case] = []
         self._background = ThreadPoolExecutor(1)
         self._next: tuple[str, Future[list[Tensor]]] | None = None
@@ -191,6 +192,7 @@ class WanGenerator(Generator):
         from refeval.generators.wan.engine import Engine
         from refeval.generators.wan.parts import parts_of
 
+        self._began_loading = True
         engine = Engine(self.spec, self.options, self.place, parts_of(self.spec, self.store))
         prompts = [self.prompt(case) for case in self._ahead]
         engine.load([self.negative_prompt.text, *prompts], clip)
@@ -230,9 +232,18 @@ class WanGenerator(Generator):
         return Clip.from_frames(frames, job.clip.fps)
 
     def save_memory(self) -> str | None:
-        """Go over to the most sparing preset, or begin with it."""
+        """Go over to the most sparing preset.
+
+        Nothing is spared on a CPU, by a team, or where the memory of the machine and not of its GPU ran out, which is
+        what killed a worker that had not begun to load.
+        """
         if self._engine is not None:
             return self._engine.spare()
+        if not self._began_loading or self.place.device == "cpu" or self.place.gpus_per_clip > 1 or self.spec.tiny:
+            return None
+        from refeval.generators.wan.engine import release_cached_memory
+
+        release_cached_memory()
         self.place = dataclasses.replace(self.place, memory=SPARING.name)
         return SPARING.name
 
@@ -263,8 +274,10 @@ class WanGenerator(Generator):
         return [folder, *(self.store.folder_of(source) for source in sources)]
 
     def _references(self, case: Case, clip: ClipSpec) -> list[Tensor]:
-        if self._next is not None and self._next[0] == case.id:
-            return self._next[1].result()
+        prepared, self._next = self._next, None
+        if prepared is not None and prepared[0] == case.id and prepared[1].exception() is None:
+            return prepared[1].result()
+        # Also where the background failed: what it ran out of may be there now, and an error belongs to this case.
         return self._pictures(case, clip)
 
     def _pictures(self, case: Case, clip: ClipSpec) -> list[Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,7 +75,7 @@ def check_matting(name: str, folder: Path | None) -> None:
         details = (("known", ", ".join(MATTINGS)),)
         raise BadInput(f"unknown matting '{name}'{did_you_mean(name, MATTINGS)}", details=details)
     if name == "birefnet":
-        _complete(folder)
+        _refuse_missing_packages(_complete(folder))
 
 
 def make_matting(name: str, folder: Path | None, device: torch.device | str) -> Matting | None:
@@ -231,6 +232,18 @@ def _build(reference: str, folder: Path) -> nn.Module:
             what, details=(("reason", str(error)),), cure=f"{cure}; or the setting matting=plain"
         ) from error
     return model
+
+
+def _refuse_missing_packages(folder: Path) -> None:
+    missing: set[str] = set()
+    for module in folder.glob("*.py"):
+        # A module that is no Python is told when it is loaded.
+        with suppress(SyntaxError, ValueError):
+            missing.update(_missing_packages(module))
+    if missing:
+        what = "matting 'birefnet': its code needs packages that are not installed"
+        cure = f"pip install {' '.join(sorted(missing))}; or the setting matting=plain"
+        raise MissingPrerequisite(what, details=(("missing", ", ".join(sorted(missing))),), cure=cure)
 
 
 def _missing_packages(module: Path) -> list[str]:

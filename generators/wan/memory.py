@@ -1,7 +1,8 @@
 """How much memory a clip needs on the GPU, and the presets that need less. No torch here.
 
 The figures are computed from the architecture, not measured: the weights to the byte, what the computation adds
-from the largest tensors that a block keeps at once.
+from the largest tensors that a block keeps at once. They hold for the published precisions (RefAlign decodes in bf16,
+the others in fp32); a matting network on the GPU comes on top.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ _VAE_PARAMETERS = 126_892_531
 # Bytes that a block keeps per token and channel: the stream in bf16, two float32 copies around a norm, query, key,
 # value and result in bf16, and rotated float32 halves of two of them.
 _BLOCK_BYTES = 2 + 2 * 4 + 4 * 2 + 2 * 4
-# Bytes that the VAE's decoder keeps per pixel of the four frames it makes at once: two float32 maps of 96 channels
-# and what its causal convolutions remember.
-_DECODER_BYTES_PER_PIXEL = 4 * 4 * 96 * 4
+# Bytes per pixel of a frame that decoding keeps at its highest, in float32: counted on diffusers' decoder with tensors
+# that have shapes but no content. Every decoded frame stays until the last, three times over.
+_DECODER_BYTES_PER_PIXEL = 20_000
+_FRAME_BYTES_PER_PIXEL = 3 * 3 * 4
 _CUDA_CONTEXT = _GIB
 
 
@@ -126,7 +128,8 @@ def need(spec: ModelSpec, clip: ClipSpec, preset: Preset, gpus: int = 1) -> int:
     each = tokens(spec, clip) // gpus * (architecture.width * _BLOCK_BYTES + architecture.ffn_dim * 2 * _BF16)
     # Every hint of the VACE branch is kept until its block has run.
     each += tokens(spec, clip) // gpus * architecture.width * _BF16 * len(architecture.vace_layers)
-    decoding = clip.width * clip.height * _DECODER_BYTES_PER_PIXEL + _VAE_PARAMETERS * 4
+    at_once = _DECODER_BYTES_PER_PIXEL // (2 if spec.family is Family.REFALIGN else 1)
+    decoding = clip.width * clip.height * (at_once + clip.frames * _FRAME_BYTES_PER_PIXEL) + _VAE_PARAMETERS * 4
     held = weights // architecture.layers * 4 if preset.streamed else weights
     sampling = held + branches * each + (_VAE_PARAMETERS * 4 if preset.resident else 0)
     last = decoding + (weights if preset.resident else 0)

@@ -69,7 +69,12 @@ def _published_vae(spec: ModelSpec, store: WeightsStore, dtype: torch.dtype) -> 
 
 
 def _in_precision(module: Any, dtype: torch.dtype) -> Any:
-    return module if dtype == torch.float32 else module.to(dtype)
+    """As the loaders do: what diffusers keeps in float32 stays so."""
+    kept = frozenset(getattr(module, "_keep_in_fp32_modules", None) or ())
+    for name, parameter in module.named_parameters():
+        if kept.isdisjoint(name.split(".")):
+            parameter.data = parameter.data.to(dtype)
+    return module
 
 
 def _exact(transformer: Any) -> Any:

@@ -77,6 +77,8 @@ class UniPC:
         )
         # An array, not a list: only an array is shifted by the solver.
         self._solver.set_timesteps(sigmas=np.linspace(1 - 1 / _TRAINING_STEPS, 0.0, steps + 1)[:-1])
+        # Near the start whole timesteps may come twice: steps are counted, not looked up.
+        self._solver.set_begin_index(0)
         self.sigmas = self._solver.sigmas
         self.timesteps = self._solver.timesteps
 

@@ -106,7 +106,8 @@ def _read(argument: str | None) -> dict[str, Any]:
     for name, equals, _ in pairs:
         if not equals:
             raise BadInput(
-                f"'{name}' is not a setting", cure="give key=value pairs separated by commas, or a file.toml"
+                f"'{name}' is not a setting",
+                cure="give key=value pairs separated by commas, or a file.toml for texts with commas",
             )
     names = [name.strip() for name, _, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -119,7 +119,7 @@ def test_what_cannot_be_shared_is_refused_before_loading() -> None:
     published = ClipSpec(width=832, height=480, frames=81, fps=Fraction(16))
     for size in (2, 4, 5, 8):
         check_team(MODELS["vace-14b"], published, "auto", cpu, size)
-    assert fastest_attention(cpu, split=True) == "native"
+    assert fastest_attention(cpu, torch.bfloat16, split=True) == "native"
 
 
 def test_a_follower_that_cannot_load_says_why() -> None:

@@ -217,7 +217,7 @@ def test_missing_weights_are_told_before_anything_is_loaded(tmp_path: Path) -> N
 
 
 def test_the_attention_of_a_cpu_is_torchs_own() -> None:
-    assert fastest_attention(torch.device("cpu")) == "native"
+    assert fastest_attention(torch.device("cpu"), torch.bfloat16) == "native"
     with pytest.raises(BadInput, match="setting 'attention' is 'nonsense'"):
         make("refalign", "attention=nonsense").prepare(CLIP)
 

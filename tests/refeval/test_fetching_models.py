@@ -135,11 +135,14 @@ def test_a_connection_that_breaks_goes_on_in_the_middle_of_the_file(
 def test_a_killed_download_keeps_whole_files(hub: Hub, weights: Path) -> None:
     hub.stalled = {VAE}
     command = [sys.executable, "-m", "refeval.cli", "fetch", "model", "refalign-1.3b", "--weights", str(weights)]
-    whole = [weights / BASE / name for name in (TEXT, "google/umt5-xxl/spiece.model", "google/umt5-xxl/tokenizer.json")]
+    names = (TEXT, "google/umt5-xxl/spiece.model", "google/umt5-xxl/tokenizer.json")
+    # A file is whole to the hub's client once its note beside it is written too.
+    notes = weights / BASE / ".cache/huggingface/download"
+    whole = [weights / BASE / name for name in names] + [notes / f"{name}.metadata" for name in names]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         assert hub.reached.wait(60)
         deadline = time.monotonic() + 60
-        while not all(path.is_file() for path in whole) and time.monotonic() < deadline:
+        while not all(path.is_file() and path.stat().st_size for path in whole) and time.monotonic() < deadline:
             time.sleep(0.02)
         child.send_signal(signal.SIGKILL)
     hub.go_on.set()
