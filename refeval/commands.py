@@ -379,6 +379,7 @@ def _say_statuses(run: Run, outcome: Outcome) -> None:
 
 def _show_forecast(prepared: Prepared, manner: Manner, *, score: bool, as_json: bool) -> ExitCode:
     expected = forecast(prepared, manner)
+    lacking = evaluation.lacking_for_rendering(prepared, manner)
     seconds = expected.render_seconds
     if score and seconds is not None:
         seconds = None if expected.score_seconds is None else seconds + expected.score_seconds
@@ -391,12 +392,15 @@ def _show_forecast(prepared: Prepared, manner: Manner, *, score: bool, as_json: 
                 "nothing_to_render_from": expected.nothing,
                 "score": expected.score if score else {},
                 "unavailable": list(expected.unavailable),
+                "lacking": str(lacking) if lacking else None,
                 "seconds": seconds,
                 "clip_bytes": expected.clip_bytes,
             }
         )
         return ExitCode.OK
     _say(f"run folder  {expected.folder}")
+    if lacking:
+        _say(f"not yet     {lacking}")
     verb = "take" if prepared.ready else "render"
     _say(f"{verb:<10}  {expected.render} of {expected.cases} clips")
     if expected.nothing:

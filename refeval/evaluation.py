@@ -210,6 +210,15 @@ def check_rendering(prepared: Prepared, manner: Manner) -> None:
     prepared.generator.check()
 
 
+def lacking_for_rendering(prepared: Prepared, manner: Manner) -> MissingPrerequisite | None:
+    """What must be fetched, installed or found before the first clip; None where all is there."""
+    try:
+        check_rendering(prepared, manner)
+    except MissingPrerequisite as error:
+        return error
+    return None
+
+
 def check_scoring(manner: Manner) -> None:
     """Look at what scoring needs before the first clip is rendered.
 

@@ -81,6 +81,17 @@ def test_what_cannot_work_is_said_before_anything_is_written(
     assert not run.exists()
 
 
+def test_a_dry_run_says_what_a_model_still_needs(tmp_path: Path) -> None:
+    arguments = ("run", "--model", "vace-14b", "--suite", "sprites", "--out", tmp_path / "run", "--dry-run")
+    done = refeval(*arguments, "--json", env={"REFEVAL_WEIGHTS": ""})
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert "refeval fetch model vace-14b" in content["lacking"]
+    assert content["render"] == 32
+    tiny = refeval("run", "--model", "vace-tiny", *arguments[3:], "--json")
+    assert json.loads(tiny.stdout)["lacking"] is None
+
+
 def _wait_for_a_clip(run: Path) -> None:
     for _ in range(1200):
         if list((run / "videos").glob("*.json")):
