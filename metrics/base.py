@@ -6,7 +6,7 @@ A metric of another package is found through the entry-point group ``refeval.met
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,6 +85,10 @@ class Metric(ABC):
 
     def keep_in(self, folder: Path) -> None:
         """Learn the run folder, for what is kept there beside the scores: a judge's replies."""
+
+    def cost(self, cases: Sequence[Case]) -> str | None:
+        """What scoring these cases will ask of others, in words for the user before it begins; None: nothing."""
+        return None
 
     def prepare(self) -> None:
         """Load what scoring needs, once per process.

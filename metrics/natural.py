@@ -147,6 +147,10 @@ class NaturalScore(Metric):
         calls = 0 if isinstance(self._judge, RecordedJudge) else open_votes
         return Estimate.of(calls, pictures_per_call=FRAMES, past=folder.spending())
 
+    def cost(self, cases: Sequence[Case]) -> str:
+        """As :meth:`estimate`, in words."""
+        return str(self.estimate(cases))
+
     def calibrate(self) -> Calibration:
         """Have the fixed set of clips voted on, once per run.
 

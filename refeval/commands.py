@@ -328,6 +328,8 @@ def _place_of_environment() -> Place:
 def _work(
     run: Run, cases: Sequence[Case], phases: list[Phase], manner: Manner, model: str | None, data: Path | None
 ) -> Outcome:
+    for metric_id, cost in evaluation.costs(run, cases, manner).items() if Phase.SCORE in phases else ():
+        _ERR.print(f"{metric_id:<10}  {cost}", soft_wrap=True)
     with ProgressView(phases, len(cases), _ERR) as view:
         return evaluation.carry_out(run, cases, phases, manner, model=model, data=data, on_event=view.see)
 

@@ -230,6 +230,21 @@ def check_scoring(manner: Manner) -> None:
     decoder_version(manner.decoder)
 
 
+def costs(run: Run, cases: Sequence[Case], manner: Manner) -> dict[str, str]:
+    """What the metrics of a run will ask of others (a judge's calls), by metric id, before anything is scored."""
+    said = {}
+    for metric_id in wanted_metrics(manner):
+        try:
+            metric = load_metric(metric_id, manner.place, tiny=manner.tiny)
+        except MissingPrerequisite:
+            continue
+        metric.keep_in(run.folder)
+        cost = metric.cost(cases)
+        if cost:
+            said[metric_id] = cost
+    return said
+
+
 def carry_out(
     run: Run,
     cases: Sequence[Case],
