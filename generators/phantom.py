@@ -6,39 +6,24 @@ from the CUDA generator, ours from the CPU's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refeval.cases import ClipSpec, Reference
-from refeval.generators.wan.generator import WanGenerator
-from refeval.generators.wan.settings import WanSettings
+from refeval.generators.wan.dual import DualGenerator, DualSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from refeval.generators.wan.engine import Engine
-    from refeval.generators.wan.sampling import Conditions
+    from refeval.generators.wan.conditions import DualConditions
     from refeval.generators.wan.schedules import Schedule
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhantomSettings(WanSettings):
-    """The published defaults.
-
-    Attributes:
-        guidance_text: scale of the prompt.
-    """
-
-    guidance_text: float = 7.5
-
-
-class Phantom(WanGenerator):
+class Phantom(DualGenerator):
     """The family; its models are below."""
 
     crf = 10
-    settings_class = PhantomSettings
+    settings_class = DualSettings
 
     def picture(self, image: Image, reference: Reference, clip: ClipSpec) -> Tensor:
         """Letterboxed on white; nothing is cut out."""
@@ -48,22 +33,11 @@ class Phantom(WanGenerator):
 
         return to_pixels(letterbox(image, clip.width, clip.height), torch.float32)
 
-    def conditions(
-        self, engine: Engine, prompt: Tensor, negative: Tensor, references: Sequence[Tensor], clip: ClipSpec
-    ) -> Conditions:
-        """Each reference is encoded alone, as a video of one frame."""
-        import torch
-
+    def conditions_class(self) -> type[DualConditions]:
+        """``PhantomConditions``."""
         from refeval.generators.wan.conditions import PhantomConditions
 
-        return PhantomConditions(
-            engine.forward,
-            prompt=prompt,
-            negative=negative,
-            references=torch.cat([engine.encode(pixels) for pixels in references], dim=2),
-            image=self.options.guidance,
-            text=self.options.guidance_text,
-        )
+        return PhantomConditions
 
     def schedule(self) -> Schedule:
         """UniPC."""

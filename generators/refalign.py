@@ -6,7 +6,7 @@ demos decode in tiles (setting ``tiling``), and their seeds are 0 and 42 while o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,25 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from refeval.cases import Case, ClipSpec, Reference
 from refeval.errors import BadInput
 from refeval.generators.wan.catalogue import MATTING
-from refeval.generators.wan.generator import WanGenerator
-from refeval.generators.wan.settings import WanSettings
+from refeval.generators.wan.dual import DualGenerator, DualSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from refeval.generators.wan.engine import Engine
+    from refeval.generators.wan.conditions import DualConditions
     from refeval.generators.wan.matting import Matting
-    from refeval.generators.wan.sampling import Conditions
     from refeval.generators.wan.schedules import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefAlignSettings(WanSettings):
+class RefAlignSettings(DualSettings):
     """The published defaults; presets ``paper`` (the demos) and ``benchmark-script`` (the OpenS2V-Eval script).
 
     Attributes:
-        guidance_text: scale of the prompt.
         matting: how people and objects are cut out: ``birefnet``, ``plain`` (whatever differs from a plain
             background) or ``none``. Backgrounds are never cut out.
         refined_prompts: render from the suite's field ``prompt_refine``.
@@ -45,12 +42,11 @@ class RefAlignSettings(WanSettings):
         "benchmark-script": {"matting": "none", "refined_prompts": True},
     }
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **WanSettings.CHOICES,
+        **DualSettings.CHOICES,
         "matting": ("birefnet", "plain", "none"),
         "timesteps": ("bf16", "exact"),
     }
 
-    guidance_text: float = 7.5
     latents: str = "bf16"
     vae: str = "bf16"
     matting: str = "birefnet"
@@ -58,7 +54,7 @@ class RefAlignSettings(WanSettings):
     timesteps: str = "bf16"
 
 
-class RefAlign(WanGenerator):
+class RefAlign(DualGenerator):
     """The family; its models are below."""
 
     crf = 5
@@ -105,22 +101,11 @@ class RefAlign(WanGenerator):
         dtype = torch.bfloat16 if self.options.vae == "bf16" else torch.float32
         return to_pixels(without_background(boxed, reference.kind, self._matting), dtype)
 
-    def conditions(
-        self, engine: Engine, prompt: Tensor, negative: Tensor, references: Sequence[Tensor], clip: ClipSpec
-    ) -> Conditions:
-        """Each reference is encoded alone, as a video of one frame."""
-        import torch
-
+    def conditions_class(self) -> type[DualConditions]:
+        """``RefAlignConditions``."""
         from refeval.generators.wan.conditions import RefAlignConditions
 
-        return RefAlignConditions(
-            engine.forward,
-            prompt=prompt,
-            negative=negative,
-            references=torch.cat([engine.encode(pixels) for pixels in references], dim=2),
-            image=self.options.guidance,
-            text=self.options.guidance_text,
-        )
+        return RefAlignConditions
 
     def schedule(self) -> Schedule:
         """Euler."""

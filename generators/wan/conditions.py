@@ -20,7 +20,7 @@ Forward = Callable[..., Tensor]
 _FACTOR = 8
 
 
-class _DualConditions(Conditions):
+class DualConditions(Conditions):
     """Three branches: references and prompt; references and negative prompt; zeros and negative prompt.
 
     Args:
@@ -47,7 +47,7 @@ class _DualConditions(Conditions):
         return dual_guidance(predictions, *self._scales)
 
 
-class RefAlignConditions(_DualConditions):
+class RefAlignConditions(DualConditions):
     """References as tokens beside the video; ``forward`` is that of a ``ReferenceTransformer``.
 
     Source: RefAlign @6f91526 diffsynth/pipelines/wan_video_new6.py:771-943.
@@ -68,7 +68,7 @@ class RefAlignConditions(_DualConditions):
         return latents
 
 
-class PhantomConditions(_DualConditions):
+class PhantomConditions(DualConditions):
     """References as the last latent frames: noisy frames to the solver, clean ones to the model.
 
     ``forward`` is that of diffusers' ``WanTransformer3DModel``.
