@@ -7,7 +7,6 @@ works with PIL, so that they do not depend on whether torchvision is installed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from refeval.clips import Clip, Linspace
 from refeval.digests import compute_sha256, known_sha256
 from refeval.errors import MissingPrerequisite
 from refeval.metrics.base import Metric, Score
-from refeval.weights import Source, WeightsStore
+from refeval.weights import Source
 
 if TYPE_CHECKING:
     from refeval.metrics.networks.aesthetic_raters import Rater
@@ -86,7 +85,14 @@ class Aesthetics(Metric):
             return {}
         if self.other:
             return {"clip": _sha256(self.other.clip), "head": _sha256(self.other.head)}
-        return self._store.sha256([file for source in SOURCES for file in self._store.find(source, self.id)])
+        return self.store.sha256([file for source in SOURCES for file in self.store.find(source, self.id)])
+
+    def check(self) -> None:
+        """As for every metric; CLIP and head of the user's own are read, to be told apart."""
+        if self.other:
+            self.weights()
+        else:
+            super().check()
 
     def prepare(self) -> None:
         """Load CLIP and the head.
@@ -108,8 +114,8 @@ class Aesthetics(Metric):
             self._rater = raters.open_clip_rater(self.other.model, self.other.clip, self.other.head, self.place.device)
         else:
             for source in SOURCES:
-                self._store.find(source, self.id)
-            clip, head = (self._store.checkpoint(source, self.id) for source in SOURCES)
+                self.store.find(source, self.id)
+            clip, head = (self.store.checkpoint(source, self.id) for source in SOURCES)
             self._rater = raters.published_rater(clip, head, self.place.device)
 
     def score(self, case: Case, clip: Clip) -> Score:
@@ -128,11 +134,6 @@ class Aesthetics(Metric):
             frames_used=len(ratings_t),
             details={"rating_per_frame": ratings_t.tolist()},
         )
-
-    @cached_property
-    def _store(self) -> WeightsStore:
-        # One for all cases: it remembers what it computed.
-        return WeightsStore(self.place.weights)
 
 
 def _sha256(file: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from refeval.cases import Case
 from refeval.clips import AllFrames, Clip, FrameRule
 from refeval.place import Place
-from refeval.weights import Source
+from refeval.weights import Source, WeightsStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,14 @@ class Metric(ABC):
     sources: ClassVar[tuple[Source, ...]] = ()
     place: Place = Place()
     tiny: bool = False
+    _store: WeightsStore | None = None
+
+    @property
+    def store(self) -> WeightsStore:
+        """The weights folder; one for all cases, because it remembers what it computed."""
+        if self._store is None or self._store.folder != self.place.weights:
+            self._store = WeightsStore(self.place.weights)
+        return self._store
 
     def settings(self) -> dict[str, Any]:
         """What is measured and how (JSON types); hashed into the task key."""
@@ -76,12 +84,15 @@ class Metric(ABC):
         return []
 
     def check(self) -> None:
-        """Look at what :meth:`prepare` will need, before anything is loaded or written: the weights, as a rule.
+        """Look at what :meth:`prepare` will need, before anything is loaded or written: that the files are there.
+
+        They are looked at, not read: listings ask this of every metric.
 
         Raises:
             MissingPrerequisite: something is missing; the cure is the command that gets it.
         """
-        self.weights()
+        for source in () if self.tiny else self.sources:
+            self.store.find(source, self.id)
 
     def keep_in(self, folder: Path) -> None:
         """Learn the run folder, for what is kept there beside the scores: a judge's replies."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from refeval.errors import BadInput, MissingPrerequisite
 from refeval.metrics.faces import FaceDetector, FoundFace, network_input
+from refeval.place import DEVICES
 from refeval.weights import Source
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def resolve_device(asked: str) -> str:
     """
     import torch
 
-    if asked not in ("auto", "cpu", "cuda"):
+    if asked not in DEVICES:
         raise BadInput(f"unknown device '{asked}'", cure="--device auto, cpu or cuda")
     if asked == "cuda" and not torch.cuda.is_available():
         raise MissingPrerequisite("no GPU that torch can use", cure="run where there is one, or --device cpu")

@@ -36,7 +36,7 @@ from refeval.metrics.faces_scoring import (
 )
 
 if TYPE_CHECKING:
-    from refeval.weights import WeightsStore
+    pass
 
 _FOLDERS = ("/man/", "/woman/", "/crop_woman/", "/crop_man/")
 
@@ -71,7 +71,6 @@ class FaceSim(Metric):
     def __init__(self, *, tiny: bool = False) -> None:
         self.tiny = tiny
         self._models: FaceModels | None = None
-        self._store_of: tuple[Path | None, WeightsStore] | None = None
         self._known: dict[str, _Look] = {}
 
     def settings(self) -> dict[str, Any]:
@@ -88,8 +87,13 @@ class FaceSim(Metric):
         """
         if self.tiny:
             return {}
-        files = find_files(self._store)
-        return self._store.sha256([file for file in (files.network, files.detector, files.recognition) if file])
+        files = find_files(self.store)
+        return self.store.sha256([file for file in (files.network, files.detector, files.recognition) if file])
+
+    def check(self) -> None:
+        """As for every metric; ArcFace's file is not needed."""
+        if not self.tiny:
+            find_files(self.store)
 
     def inputs(self, case: Case) -> list[Path]:
         """The person references.
@@ -105,7 +109,7 @@ class FaceSim(Metric):
         Raises:
             MissingPrerequisite: weights or packages are missing, or onnxruntime cannot use the device.
         """
-        self._models = tiny_models() if self.tiny else load_models(find_files(self._store), self.place.device)
+        self._models = tiny_models() if self.tiny else load_models(find_files(self.store), self.place.device)
 
     def score(self, case: Case, clip: Clip) -> Score:
         """Score one clip.
@@ -134,14 +138,6 @@ class FaceSim(Metric):
             details["arc_score"] = arc_mean([_arc(wanted, look) for look in looks])
         details |= {"reference": chosen.path, "faces": [len(look.faces) for look in looks]}
         return Score(value=value, strict_value=strict, frames_used=kept, details=details)
-
-    @property
-    def _store(self) -> WeightsStore:
-        from refeval.weights import WeightsStore
-
-        if self._store_of is None or self._store_of[0] != self.place.weights:
-            self._store_of = (self.place.weights, WeightsStore(self.place.weights))
-        return self._store_of[1]
 
     def _reference(self, case: Case, reference: Reference) -> _Look:
         """What is seen in a reference; its file is looked at once, in whichever cases it stands."""

@@ -7,7 +7,6 @@ layout, both resizes and the float16 sums are upstream's.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -17,7 +16,6 @@ from refeval.clips import Clip, Linspace
 from refeval.errors import MissingPrerequisite
 from refeval.metrics.base import Metric, Score
 from refeval.metrics.networks.gme_weights import ATTENTIONS, BATCH, GME, PRECISIONS
-from refeval.weights import WeightsStore
 
 if TYPE_CHECKING:
     from refeval.metrics.networks.gme import Gme
@@ -71,7 +69,7 @@ class GmeScore(Metric):
         """
         if self.tiny:
             return {}
-        return self._store.sha256(self._store.find(GME, self.id))
+        return self.store.sha256(self.store.find(GME, self.id))
 
     def prepare(self) -> None:
         """Load GME, or take the one that another metric loaded.
@@ -104,8 +102,3 @@ class GmeScore(Metric):
         return Score(
             value=value, strict_value=value, frames_used=len(fits_t), details={"cosine_per_frame": fits_t.tolist()}
         )
-
-    @cached_property
-    def _store(self) -> WeightsStore:
-        # One for all cases: it remembers what it computed.
-        return WeightsStore(self.place.weights)

@@ -17,7 +17,8 @@ from refeval.cases import Case
 from refeval.clips import AllFrames, Clip
 from refeval.errors import BadInput, MissingPrerequisite, UnusableClip
 from refeval.metrics.base import Metric, Score
-from refeval.weights import Source, WeightsStore
+from refeval.place import DEVICES
+from refeval.weights import Source
 
 if TYPE_CHECKING:
     from refeval.metrics.networks.qalign_scorer import WindowScorer
@@ -71,7 +72,7 @@ class MotionSmoothness(Metric):
         Raises:
             MissingPrerequisite: files are missing.
         """
-        return {} if self.tiny else self._store.sha256(self._store.find(SOURCE, self.id))
+        return {} if self.tiny else self.store.sha256(self.store.find(SOURCE, self.id))
 
     def prepare(self) -> None:
         """Load Q-Align: 16.4 GB in fp16.
@@ -116,10 +117,6 @@ class MotionSmoothness(Metric):
             details={"window_scores": scores, "artefact_frames": artefacts},
         )
 
-    @property
-    def _store(self) -> WeightsStore:
-        return WeightsStore(self.place.weights)
-
     def _tiny_scorer(self) -> WindowScorer:
         from refeval.metrics.networks.qalign import TINY_QUESTION, tiny_qalign
         from refeval.metrics.networks.qalign_scorer import WindowScorer
@@ -133,16 +130,16 @@ class MotionSmoothness(Metric):
         from refeval.metrics.networks.qalign_input import read_question
         from refeval.metrics.networks.qalign_scorer import WindowScorer
 
-        self._store.find(SOURCE, self.id)
+        self.store.find(SOURCE, self.id)
         device = self._device()
-        question = read_question(self._store.folder_of(SOURCE) / "tokenizer.model")
-        checkpoint = self._store.checkpoint(SOURCE, self.id)
+        question = read_question(self.store.folder_of(SOURCE) / "tokenizer.model")
+        checkpoint = self.store.checkpoint(SOURCE, self.id)
         return WindowScorer(load_qalign(checkpoint, dtype=torch.float16, device=device), question)
 
     def _device(self) -> str:
         import torch
 
-        if self.place.device not in ("auto", "cpu", "cuda"):
+        if self.place.device not in DEVICES:
             raise BadInput(f"unknown device '{self.place.device}'", cure="--device auto, cpu or cuda")
         if self.place.device != "cpu" and not torch.cuda.is_available():
             cure = "run where torch.cuda.is_available(), or --device cpu, which takes hours for one clip"

@@ -31,7 +31,7 @@ from refeval.metrics.nexus_boxes import (
     scored_subjects,
     strict_value,
 )
-from refeval.weights import Source, WeightsStore
+from refeval.weights import Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,8 +117,7 @@ class NexusScore(Metric):
         """
         if self.tiny:
             return {}
-        store = WeightsStore(self.place.weights)
-        return store.sha256([file for source in SOURCES for file in store.find(source, self.id)])
+        return self.store.sha256([file for source in SOURCES for file in self.store.find(source, self.id)])
 
     def inputs(self, case: Case) -> list[Path]:
         """The references that are looked for.
@@ -152,8 +151,7 @@ class NexusScore(Metric):
 
         if self.tiny:
             return tiny_detector()
-        store = WeightsStore(self.place.weights)
-        checkpoint, clip = (store.find(source, self.id)[0] for source in (YOLO_WORLD, CLIP_BASE))
+        checkpoint, clip = (self.store.find(source, self.id)[0] for source in (YOLO_WORLD, CLIP_BASE))
         return load_detector(checkpoint, clip, pick_device(self.place.device))
 
     def score(self, case: Case, clip: Clip) -> Score:

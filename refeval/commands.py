@@ -19,7 +19,7 @@ from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.evaluation import Manner, Prepared, Target
 from refeval.forecast import forecast
 from refeval.official import folder_total, write_folder
-from refeval.place import Place
+from refeval.place import DEVICES, Place
 from refeval.progress import ProgressView
 from refeval.protocols import ProtocolName, Total, run_total
 from refeval.registry import generator_targets, load_metric, metric_targets
@@ -41,7 +41,6 @@ class _Console(Console):
 # No text is markup: paths and prompts may hold brackets.
 _OUT = _Console(markup=False, highlight=False)
 _ERR = _Console(markup=False, highlight=False, stderr=True)
-_DEVICES = ("auto", "cpu", "cuda")
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
@@ -57,9 +56,9 @@ def selection(cases: str | None, category: str | None, limit: int | None, shard:
 
 def place(weights: Path | None, device: str, memory: str, gpus_per_clip: int) -> Place:
     """A place from command-line options."""
-    if device not in _DEVICES:
-        known = ", ".join(_DEVICES)
-        raise BadInput(f"unknown device '{device}'{did_you_mean(device, _DEVICES)}", details=(("known", known),))
+    if device not in DEVICES:
+        known = ", ".join(DEVICES)
+        raise BadInput(f"unknown device '{device}'{did_you_mean(device, DEVICES)}", details=(("known", known),))
     return Place(weights=weights, device=device, memory=memory, gpus_per_clip=gpus_per_clip)
 
 

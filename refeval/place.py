@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:

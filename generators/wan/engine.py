@@ -25,7 +25,7 @@ from refeval.generators.wan.settings import WanSettings
 from refeval.generators.wan.team import FollowerOrder, Team
 from refeval.generators.wan.text import TextEmbeddings
 from refeval.generators.wan.transformer import ReferenceTransformer
-from refeval.place import Place
+from refeval.place import DEVICES, Place
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _CHANNELS, _SPATIAL, _TEMPORAL = 16, 8, 4
@@ -249,7 +249,7 @@ def pick_device(asked: str, spec: ModelSpec) -> torch.device:
         BadInput: no such device.
         MissingPrerequisite: a GPU is needed, or was asked for, and there is none.
     """
-    if asked not in ("auto", "cpu", "cuda"):
+    if asked not in DEVICES:
         raise BadInput(f"unknown device '{asked}'", cure="--device auto, cpu or cuda")
     if asked == "cpu" or (asked == "auto" and spec.tiny):
         return torch.device("cpu")

@@ -15,11 +15,10 @@ from refeval.errors import BadInput, MissingPrerequisite
 from refeval.generators.wan.catalogue import Architecture, Family, ModelSpec
 from refeval.generators.wan.shares import check_shares
 from refeval.gpus import gpu_memory, visible_gpus
-from refeval.place import Place
+from refeval.place import DEVICES, Place
 from refeval.suggestions import did_you_mean
 
 AUTO = "auto"
-DEVICES = ("auto", "cpu", "cuda")
 _SMALLEST = ClipSpec(width=16, height=16, frames=5, fps=Fraction(8))
 _GIB = 1024**3
 _BF16 = 2

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
 from refeval.generators.wan.checkpoint_files import open_checkpoint
+from refeval.place import DEVICES
 from refeval.weights import fetch_command
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -97,7 +98,7 @@ def pick_device(asked: str) -> torch.device:
         BadInput: no such device.
         MissingPrerequisite: a GPU is asked for and there is none.
     """
-    if asked not in ("auto", "cpu", "cuda"):
+    if asked not in DEVICES:
         raise BadInput(f"unknown device '{asked}'", cure="--device auto, cpu or cuda")
     if asked == "cuda" and not torch.cuda.is_available():
         raise MissingPrerequisite("a GPU is asked for and torch sees none", cure="--device cpu")

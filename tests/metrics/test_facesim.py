@@ -226,7 +226,7 @@ def test_weights_are_found_wherever_they_lie_in_the_repository(tmp_path: Path) -
     recognition = folder / "face_extractor/models/buffalo_l/w600k_r50.onnx"
     recognition.write_bytes(b"-")
     assert len(metric.weights()) == 3
-    assert find_files(metric._store).recognition == recognition
+    assert find_files(metric.store).recognition == recognition
 
 
 def test_listing_the_metric_imports_no_torch() -> None:
