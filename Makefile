@@ -17,10 +17,20 @@ $(VENV)/.dev: $(BIN)/refeval
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,render,score]'
 	@touch $(VENV)/.dev
 
+# What parity tests compare with. Only their child processes see the folder: in the environment itself insightface would
+# bring a second OpenCV, and torchvision breaks transformers beside a torch for the CPU. What these packages need besides
+# is in the environment, so none brings its dependencies.
+PARITY := insightface lazy_loader open_clip_torch scikit-image torchvision
+$(VENV)/.parity: $(VENV)/.dev
+	rm -rf $(VENV)/parity
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --no-compile \
+		--target $(VENV)/parity $(PARITY)
+	@touch $(VENV)/.parity
+
 demo: $(BIN)/refeval  ## render, score and report the built-in suite
 	$(BIN)/refeval run --model copy-paste --suite sprites --out runs/demo
 
-test: $(VENV)/.dev  ## every test
+test: $(VENV)/.parity  ## every test
 	$(BIN)/python -m pytest -n 2 --benchmark-disable
 
 lint: $(VENV)/.dev  ## formatting, lint, types

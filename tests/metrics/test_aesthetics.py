@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from refeval.metrics.networks.aesthetic_clip import load_open_clip, to_open_clip
 from refeval.metrics.networks.aesthetic_head import AestheticHead, load_head
 from refeval.metrics.networks.aesthetic_raters import published_rater, tiny_rater
 from refeval.place import Place
+from tests.metrics.parity_libraries import run_beside
 
 _CASE = Case(id="faceobj_1", category=Category.FACEOBJ, prompt="", references=())
 _TOWER: dict[str, Any] = {
@@ -198,48 +196,7 @@ def test_without_open_clip_the_cure_is_named(tmp_path: Path, monkeypatch: pytest
     assert "pip install open_clip_torch" in (caught.value.cure or "")
 
 
-_CHILD = """
-import json, sys, torch
-try:
-    import torchvision
-except (ImportError, RuntimeError):
-    # torchvision of a CUDA build beside torch of a CPU build: it asks for operators that it cannot load.
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-import open_clip
-from PIL import Image
-from refeval.cases import Case, Category
-from refeval.clips import Clip
-from refeval.metrics.aesthetics import Aesthetics, OtherHead
-from refeval.metrics.networks.aesthetic_raters import open_clip_rater
-from pathlib import Path
-import numpy as np
-folder = Path(sys.argv[1])
-open_clip.add_model_config(folder / "tiny-quickgelu.json")
-rater = open_clip_rater("tiny-quickgelu", folder / "clip.safetensors", folder / "head.pth", "cpu")
-images = [Image.open(folder / f"{n}.png") for n in range(3)]
-other = OtherHead(model="tiny-quickgelu", clip=folder / "clip.safetensors", head=folder / "head.pth")
-metric = Aesthetics(other=other)
-metric.prepare()
-case = Case(id="faceobj_1", category=Category.FACEOBJ, prompt="", references=())
-score = metric.score(case, Clip.from_frames(np.asarray(images[0])[None], 8))
-json.dump({
-    "embeddings": rater.embed(images).tolist(),
-    "ratings": rater.rate(images).tolist(),
-    "score": score.value,
-    "weights": metric.weights(),
-    "settings": metric.settings(),
-}, open(folder / "result.json", "w"))
-"""
-
-
 def test_open_clip_parity_for_the_same_weights(tmp_path: Path) -> None:
-    elsewhere = os.environ.get("REFEVAL_OPEN_CLIP")
-    if not elsewhere and importlib.util.find_spec("open_clip") is None:
-        pytest.skip("open_clip is not installed; REFEVAL_OPEN_CLIP may name a folder that holds it and torchvision")
     model = tower()
     place = publish(tmp_path / "weights", model)
     save_file(model.state_dict(), tmp_path / "clip.safetensors")
@@ -253,10 +210,7 @@ def test_open_clip_parity_for_the_same_weights(tmp_path: Path) -> None:
     for number, image in enumerate(images):
         image.save(tmp_path / f"{number}.png")
 
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), elsewhere]))
-    command = [sys.executable, "-c", _CHILD, str(tmp_path)]
-    child = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
-    assert child.returncode == 0, child.stderr
+    run_beside("open_clip", "rated_by_open_clip", tmp_path)
     theirs = json.loads((tmp_path / "result.json").read_text())
 
     rater = _published(place)
