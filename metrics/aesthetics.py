@@ -16,7 +16,7 @@ from refeval.cases import Case
 from refeval.clips import Clip, Linspace
 from refeval.digests import compute_sha256, known_sha256
 from refeval.errors import MissingPrerequisite
-from refeval.metrics.base import Metric, Score
+from refeval.metrics.base import MemoryNeed, Metric, Score
 from refeval.weights import Source
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Aesthetics(Metric):
     frames = Linspace(32)
     libraries = ("numpy", "pillow", "torch", "transformers")
     sources = SOURCES
+    # 304 million numbers of the image tower in float32; 32 pictures at once.
+    needs = MemoryNeed(models={"clip-vit-l-14": 1.3}, work=0.7)
 
     def __init__(self, *, tiny: bool = False, other: OtherHead | None = None) -> None:
         self.tiny = tiny

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from refeval.errors import BadInput, MissingPrerequisite
+from refeval.devices import pick_device
+from refeval.errors import MissingPrerequisite
 from refeval.metrics.faces import FaceDetector, FoundFace, network_input
-from refeval.place import DEVICES
 from refeval.weights import Source
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def load_models(files: FaceFiles, device: str) -> FaceModels:
     from refeval.metrics.networks.arcface import ArcFace
     from refeval.metrics.networks.curricularface import load_curricularface
 
-    place = resolve_device(device)
+    place = pick_device(device, "facesim").type
     return FaceModels(
         detector=ScrfdDetector(files.detector, device=place),
         network=load_curricularface(files.network, device=place),
@@ -111,19 +111,3 @@ def _require_torch() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingPrerequisite(f"torch cannot be imported: {error}", cure="pip install 'refeval[score]'") from error
-
-
-def resolve_device(asked: str) -> str:
-    """``cpu`` or ``cuda``, as asked; ``auto`` takes the GPU that torch sees.
-
-    Raises:
-        BadInput: another word.
-        MissingPrerequisite: there is no GPU.
-    """
-    import torch
-
-    if asked not in DEVICES:
-        raise BadInput(f"unknown device '{asked}'", cure="--device auto, cpu or cuda")
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise MissingPrerequisite("no GPU that torch can use", cure="run where there is one, or --device cpu")
-    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"

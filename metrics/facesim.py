@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from refeval.cases import Case, Reference, ReferenceKind
 from refeval.clips import Clip, Frame, Linspace
 from refeval.errors import UnusableClip
 from refeval.keys import file_sha256
-from refeval.metrics.base import Metric, Score
+from refeval.metrics.base import MemoryNeed, Metric, Score
 from refeval.metrics.faces import find_faces, largest
 from refeval.metrics.faces_models import SOURCES as SOURCES
 from refeval.metrics.faces_models import FaceModels, find_files, load_models, tiny_models
@@ -34,9 +34,7 @@ from refeval.metrics.faces_scoring import (
     per_reference,
     strict_mean,
 )
-
-if TYPE_CHECKING:
-    pass
+from refeval.reference_images import open_reference
 
 _FOLDERS = ("/man/", "/woman/", "/crop_woman/", "/crop_man/")
 
@@ -67,6 +65,8 @@ class FaceSim(Metric):
     frames = Linspace(32)
     libraries = ("numpy", "opencv-python-headless", "torch", "onnxruntime")
     sources = SOURCES
+    # CurricularFace, ArcFace and the detector in float32; what onnxruntime keeps for 32 pictures.
+    needs = MemoryNeed(models={"faces": 0.5}, work=1.5)
 
     def __init__(self, *, tiny: bool = False) -> None:
         self.tiny = tiny
@@ -141,8 +141,6 @@ class FaceSim(Metric):
 
     def _reference(self, case: Case, reference: Reference) -> _Look:
         """What is seen in a reference; its file is looked at once, in whichever cases it stands."""
-        from refeval.generators.wan.references import open_reference
-
         file = _locate(case, reference)
         digest = file_sha256(file)
         if digest not in self._known:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from refeval.cases import Case
 from refeval.clips import Clip, Linspace
-from refeval.errors import MissingPrerequisite
-from refeval.metrics.base import Metric, Score
-from refeval.metrics.networks.gme_weights import ATTENTIONS, BATCH, GME, PRECISIONS
+from refeval.metrics.base import Score
+from refeval.metrics.gme_metric import GmeMetric
+from refeval.metrics.networks.gme_weights import GME
 
 if TYPE_CHECKING:
     from refeval.metrics.networks.gme import Gme
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SOURCES = (GME,)
 
 
-class GmeScore(Metric):
+class GmeScore(GmeMetric):
     """Mean cosine between the prompt and 32 frames in GME's space of embeddings.
 
     ``mean_t(text . image_t)`` with L2-normalised embeddings, shapes (D,) and (T, D); products, sums and mean in the
@@ -44,32 +44,11 @@ class GmeScore(Metric):
     frames = Linspace(32)
     libraries = ("numpy", "pillow", "tokenizers", "torch", "transformers")
     sources = SOURCES
-
-    def __init__(self, *, tiny: bool = False, precision: str = PRECISIONS[0], attention: str = ATTENTIONS[0]) -> None:
-        self.tiny = tiny
-        self.precision = precision
-        self.attention = attention
-        self._gme: Gme | None = None
+    _gme: Gme | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Precision, attention, frames and how many of them are embedded at once."""
-        settings = {
-            "precision": "float32" if self.tiny else self.precision,
-            "attention": self.attention,
-            "frames": self.frames.number,
-            "batch": BATCH,
-        }
-        return settings | ({"weights": "random"} if self.tiny else {})
-
-    def weights(self) -> dict[str, str]:
-        """sha256 of every file of GME.
-
-        Raises:
-            MissingPrerequisite: not all of them are there.
-        """
-        if self.tiny:
-            return {}
-        return self.store.sha256(self.store.find(GME, self.id))
+        """How GME is run, and how many frames it sees."""
+        return super().settings() | {"frames": self.frames.number}
 
     def prepare(self) -> None:
         """Load GME, or take the one that another metric loaded.
@@ -78,14 +57,7 @@ class GmeScore(Metric):
             MissingPrerequisite: weights, packages or a GPU that is asked for are missing.
             BadInput: other weights, or an unknown precision or attention.
         """
-        try:
-            from refeval.metrics.networks.gme import load_gme
-        except ImportError as error:
-            raise MissingPrerequisite(
-                f"metric '{self.id}' needs a package that is not installed: {error.name}",
-                cure="pip install 'refeval[score]'",
-            ) from error
-        self._gme = load_gme(self.place, tiny=self.tiny, precision=self.precision, attention=self.attention)
+        self._gme = self.load_gme()
 
     def score(self, case: Case, clip: Clip) -> Score:
         """Score one clip.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from refeval.cases import Case
 from refeval.clips import AllFrames, Clip
-from refeval.errors import BadInput, MissingPrerequisite, UnusableClip
-from refeval.metrics.base import Metric, Score
-from refeval.place import DEVICES
+from refeval.devices import pick_device
+from refeval.errors import MissingPrerequisite, UnusableClip
+from refeval.metrics.base import MemoryNeed, Metric, Score
 from refeval.weights import Source
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class MotionSmoothness(Metric):
     frames = AllFrames()
     libraries = ("numpy", "pillow", "torch", "sentencepiece")
     sources = SOURCES
+    # 8.2 billion numbers in float16; 64 windows of about 230 tokens at once.
+    needs = MemoryNeed(models={"q-align": 16.5}, work=2.0)
 
     def __init__(self, *, tiny: bool = False) -> None:
         self.tiny = tiny
@@ -131,20 +133,10 @@ class MotionSmoothness(Metric):
         from refeval.metrics.networks.qalign_scorer import WindowScorer
 
         self.store.find(SOURCE, self.id)
-        device = self._device()
+        device = pick_device(self.place.device, self.id, on_cpu="hours for one clip")
         question = read_question(self.store.folder_of(SOURCE) / "tokenizer.model")
         checkpoint = self.store.checkpoint(SOURCE, self.id)
         return WindowScorer(load_qalign(checkpoint, dtype=torch.float16, device=device), question)
-
-    def _device(self) -> str:
-        import torch
-
-        if self.place.device not in DEVICES:
-            raise BadInput(f"unknown device '{self.place.device}'", cure="--device auto, cpu or cuda")
-        if self.place.device != "cpu" and not torch.cuda.is_available():
-            cure = "run where torch.cuda.is_available(), or --device cpu, which takes hours for one clip"
-            raise MissingPrerequisite(f"metric '{self.id}' needs a GPU and torch sees none", cure=cure)
-        return "cpu" if self.place.device == "cpu" else "cuda"
 
 
 def window_indices(count: int, width: int = WINDOW) -> list[list[int]]:

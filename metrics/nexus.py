@@ -17,9 +17,11 @@ from PIL import Image
 
 from refeval.cases import Case
 from refeval.clips import Clip, Frame, Linspace
-from refeval.errors import MissingPrerequisite, UnusableClip
-from refeval.metrics.base import Metric, Score
-from refeval.metrics.networks.gme_weights import ATTENTIONS, BATCH, GME, PRECISIONS
+from refeval.devices import pick_device
+from refeval.errors import UnusableClip
+from refeval.metrics.base import MemoryNeed, Score
+from refeval.metrics.gme_metric import GmeMetric
+from refeval.metrics.networks.gme_weights import GME
 from refeval.metrics.nexus_boxes import (
     CONFIDENCE_ABOVE,
     TEXT_ABOVE,
@@ -31,6 +33,7 @@ from refeval.metrics.nexus_boxes import (
     scored_subjects,
     strict_value,
 )
+from refeval.reference_images import open_reference
 from refeval.weights import Source
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ class Embedder(Protocol):
         """(N, D), L2-normalised, on the CPU."""
 
 
-class NexusScore(Metric):
+class NexusScore(GmeMetric):
     """Similarity of what YOLO-World finds by the reference images to these images.
 
     ``mean(image_i . reference) / F`` over the boxes of 32 frames with confidence above 0.6 and a cosine between crop
@@ -90,34 +93,18 @@ class NexusScore(Metric):
     frames = Linspace(32)
     libraries = ("numpy", "opencv-python-headless", "pillow", "tokenizers", "torch", "transformers")
     sources = SOURCES
-
-    def __init__(self, *, tiny: bool = False, precision: str = PRECISIONS[0], attention: str = ATTENTIONS[0]) -> None:
-        self.tiny = tiny
-        self.precision = precision
-        self.attention = attention
-        self._networks: tuple[Finder, Embedder] | None = None
+    # Besides GME: the detector and CLIP ViT-B/32 in float32.
+    needs = MemoryNeed(models={"yolo-world-l": 0.6})
+    _networks: tuple[Finder, Embedder] | None = None
 
     def settings(self) -> dict[str, Any]:
-        """The thresholds, and how GME is run."""
-        settings = {
+        """How GME is run, how many frames are looked at, and the thresholds."""
+        measured = {
             "frames": self.frames.number,
             "confidence_above": CONFIDENCE_ABOVE,
             "text_above": TEXT_ABOVE,
-            "precision": "float32" if self.tiny else self.precision,
-            "attention": self.attention,
-            "batch": BATCH,
         }
-        return settings | ({"weights": "random"} if self.tiny else {})
-
-    def weights(self) -> dict[str, str]:
-        """sha256 of every file of the detector, CLIP and GME.
-
-        Raises:
-            MissingPrerequisite: not all of them are there.
-        """
-        if self.tiny:
-            return {}
-        return self.store.sha256([file for source in SOURCES for file in self.store.find(source, self.id)])
+        return super().settings() | measured
 
     def inputs(self, case: Case) -> list[Path]:
         """The references that are looked for.
@@ -135,24 +122,16 @@ class NexusScore(Metric):
             BadInput: other weights, or an unknown precision, attention or device.
             CorruptFile: a file that cannot be read.
         """
-        try:
-            from refeval.metrics.networks.gme import load_gme
-        except ImportError as error:
-            raise MissingPrerequisite(
-                f"metric '{self.id}' needs a package that is not installed: {error.name}",
-                cure="pip install 'refeval[score]'",
-            ) from error
-        gme = load_gme(self.place, tiny=self.tiny, precision=self.precision, attention=self.attention)
+        gme = self.load_gme()
         self._networks = (self._load_finder(), gme)
 
     def _load_finder(self) -> Finder:
-        from refeval.metrics.networks.gme_pretrained import pick_device
         from refeval.metrics.networks.yolo_world_detector import load_detector, tiny_detector
 
         if self.tiny:
             return tiny_detector()
         checkpoint, clip = (self.store.find(source, self.id)[0] for source in (YOLO_WORLD, CLIP_BASE))
-        return load_detector(checkpoint, clip, pick_device(self.place.device))
+        return load_detector(checkpoint, clip, pick_device(self.place.device, self.id))
 
     def score(self, case: Case, clip: Clip) -> Score:
         """Score one clip.
@@ -214,8 +193,6 @@ def _locate(case: Case, subject: Subject) -> Path:
 
 
 def _open(case: Case, subject: Subject) -> Image.Image:
-    from refeval.generators.wan.references import open_reference
-
     return open_reference(_locate(case, subject), case.id)
 
 

@@ -75,7 +75,7 @@ class WeightsStore:
         """
         if self.folder is None:
             raise MissingPrerequisite(
-                f"{_who(wanted_by)}: no weights folder is given",
+                f"{asker(wanted_by)}: no weights folder is given",
                 details=(("looked for", f"the files of {source.repository} (no --weights and no REFEVAL_WEIGHTS)"),),
                 cure=f"{fetch_command(wanted_by, None)}, then --weights DIR or REFEVAL_WEIGHTS=DIR",
             )
@@ -85,7 +85,7 @@ class WeightsStore:
         if missing:
             shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise MissingPrerequisite(
-                f"{_who(wanted_by)}: weights of {source.repository} are missing",
+                f"{asker(wanted_by)}: weights of {source.repository} are missing",
                 details=(("looked for", f"{shown}  in  {folder}"),),
                 cure=fetch_command(wanted_by, self.folder),
             )
@@ -113,7 +113,7 @@ class WeightsStore:
         folder = self.folder_of(source)
         found = ", ".join(path.relative_to(folder).as_posix() for path in choices)
         raise BadInput(
-            f"{_who(wanted_by)}: {folder} holds several sets of weights",
+            f"{asker(wanted_by)}: {folder} holds several sets of weights",
             details=(("found", found or "no file of weights"),),
             cure="keep one of them there: one file, or shards with their index",
         )
@@ -162,7 +162,8 @@ def fetch_command(wanted_by: str, folder: Path | None) -> str:
     return f"refeval fetch {what} --weights {shlex.quote(str(folder)) if folder else 'DIR'}"
 
 
-def _who(wanted_by: str) -> str:
+def asker(wanted_by: str) -> str:
+    """What needs something, as messages name it: ``metric 'gme'``, or ``model 'vace-14b'``."""
     return f"{'metric' if wanted_by in METRIC_BY_ID else 'model'} '{wanted_by}'"
 
 

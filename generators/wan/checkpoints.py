@@ -26,7 +26,6 @@ from transformers import UMT5Config, UMT5EncoderModel
 from refeval.documents import write_bytes
 from refeval.errors import BadInput, CorruptFile
 from refeval.generators.wan.catalogue import Architecture
-from refeval.generators.wan.checkpoint_files import Checkpoint, fetch_cure, open_checkpoint, write_safetensors
 from refeval.generators.wan.checkpoint_keys import (
     REFALIGN_PREFIX,
     Shapes,
@@ -38,6 +37,8 @@ from refeval.generators.wan.checkpoint_keys import (
     transformer_keys,
     vae_keys,
 )
+from refeval.stored_weights import Checkpoint, open_checkpoint, write_safetensors
+from refeval.weights import fetch_command
 
 UMT5_XXL: Mapping[str, Any] = {
     "vocab_size": 256384,
@@ -58,6 +59,8 @@ KeyFormat = Literal["original", "diffusers", "refalign"]
 _Model = TypeVar("_Model", bound=nn.Module)
 _ONE_AT_A_TIME = threading.Lock()
 _SHOWN = 3
+# Where a cure would name the model.
+_UNNAMED = "NAME"
 # Fields that shapes do not tell apart: diffusers name -> name in the config.json of Wan.
 _UNSEEN_FIELDS = {"num_attention_heads": "num_heads", "vace_layers": "vace_layers"}
 
@@ -113,7 +116,7 @@ def load_transformer(
         MissingPrerequisite: no such file, or a missing shard.
         CorruptFile: a file that cannot be read.
     """
-    checkpoint = open_checkpoint(path, model=model)
+    checkpoint = open_checkpoint(path, model or _UNNAMED)
     _check_config(path, architecture, model)
     transformer = _empty(lambda: model_class(**architecture.config()))
     names = transformer_keys(checkpoint.tensors)
@@ -148,7 +151,7 @@ def load_vae(
     Raises:
         BadInput, MissingPrerequisite, CorruptFile: as :func:`load_transformer`.
     """
-    checkpoint = open_checkpoint(path, model=model)
+    checkpoint = open_checkpoint(path, model or _UNNAMED)
     values = _config_beside(path) or config or {}
     vae = _empty(lambda: AutoencoderKLWan(**{key: value for key, value in values.items() if key[0] != "_"}))
     placement = Placement(dtype=dtype, device=torch.device(device))
@@ -176,7 +179,7 @@ def load_text_encoder(
     Raises:
         BadInput, MissingPrerequisite, CorruptFile: as :func:`load_transformer`.
     """
-    checkpoint = open_checkpoint(path, model=model)
+    checkpoint = open_checkpoint(path, model or _UNNAMED)
     encoder = _empty(lambda: UMT5EncoderModel(UMT5Config(**(_config_beside(path) or config))))
     kept = frozenset({"wo"} if dtype is torch.float16 else ())
     placement = Placement(dtype=dtype, device=torch.device(device), float32=kept)
@@ -271,7 +274,7 @@ def _fill(
         raise BadInput(
             f"{checkpoint.path}: not the weights of {model or wish}",
             details=(("wanted", wish), ("it seems", describe_checkpoint(checkpoint.shapes)), *problems),
-            cure=fetch_cure(model),
+            cure=fetch_command(model or _UNNAMED, None),
         )
     state = {name: placement.put(name, checkpoint.tensors[key].read()) for key, name in names.items()}
     state |= {copy: state[source] for copy, source in tied.items()}
@@ -331,5 +334,5 @@ def _check_config(path: Path, architecture: Architecture, model: str | None) -> 
             raise BadInput(
                 f"{path / 'config.json'}: not the model that was asked for",
                 details=(("field", field), ("it has", str(has)), ("wanted", str(wanted))),
-                cure=fetch_cure(model),
+                cure=fetch_command(model or _UNNAMED, None),
             )

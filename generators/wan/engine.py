@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refeval.cases import ClipSpec
-from refeval.errors import BadInput, MissingPrerequisite
+from refeval.devices import pick_device
+from refeval.errors import BadInput
 from refeval.generators.wan.catalogue import ModelSpec
 from refeval.generators.wan.latents import VideoCodec
 from refeval.generators.wan.memory import SPARING, Preset, choose
@@ -25,7 +26,7 @@ from refeval.generators.wan.settings import WanSettings
 from refeval.generators.wan.team import FollowerOrder, Team
 from refeval.generators.wan.text import TextEmbeddings
 from refeval.generators.wan.transformer import ReferenceTransformer
-from refeval.place import DEVICES, Place
+from refeval.place import Place
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _CHANNELS, _SPATIAL, _TEMPORAL = 16, 8, 4
@@ -95,7 +96,9 @@ class Engine:
     def __init__(self, spec: ModelSpec, settings: WanSettings, place: Place, parts: Parts) -> None:
         self.spec = spec
         self.settings = settings
-        self.device = pick_device(place.device, spec)
+        # Small random models work on the CPU unless a GPU is asked for.
+        device = "cpu" if spec.tiny and place.device == "auto" else place.device
+        self.device = pick_device(device, spec.name, on_cpu="days for one clip of a published model")
         self._place = place
         self._parts = parts
         self._team: Team | None = None
@@ -240,23 +243,6 @@ def release_cached_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def pick_device(asked: str, spec: ModelSpec) -> torch.device:
-    """The device to work on.
-
-    Raises:
-        BadInput: no such device.
-        MissingPrerequisite: a GPU is needed, or was asked for, and there is none.
-    """
-    if asked not in DEVICES:
-        raise BadInput(f"unknown device '{asked}'", cure="--device auto, cpu or cuda")
-    if asked == "cpu" or (asked == "auto" and spec.tiny):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        cure = "run where torch.cuda.is_available(), or --device cpu, which takes days for one clip of a real model"
-        raise MissingPrerequisite(f"model '{spec.name}' needs a GPU and torch sees none", cure=cure)
-    return torch.device("cuda", 0)
 
 
 def fastest_attention(device: torch.device, dtype: torch.dtype, *, split: bool = False) -> str:

@@ -19,6 +19,7 @@ from refeval.generators.wan.catalogue import MODELS, ModelSpec
 from refeval.generators.wan.memory import SPARING, check_place
 from refeval.generators.wan.negative_prompt import NegativePrompt, find_negative_prompt
 from refeval.generators.wan.settings import OFFICIAL, WanSettings
+from refeval.reference_images import open_reference
 from refeval.seeds import case_seed
 from refeval.weights import WeightsStore
 
@@ -281,8 +282,6 @@ class WanGenerator(Generator):
         return self._pictures(case, clip)
 
     def _pictures(self, case: Case, clip: ClipSpec) -> list[Tensor]:
-        from refeval.generators.wan.references import open_reference
-
         taken = case.references[: self.spec.references]
         return [
             self.picture(open_reference(file, case.id), reference, clip)[None]

@@ -12,6 +12,7 @@ import io
 import json
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +20,14 @@ from typing import Any
 
 from PIL import Image
 
+from refeval.devices import pick_device
 from refeval.digests import compute_sha256, known_sha256
 from refeval.errors import MissingPrerequisite
 from refeval.metrics.judges.base import Reply, Request
 
 LONGEST_REPLY = 16
+# The votes on one clip are asked for on two sets: the official pictures and the strict ones.
+_KEPT_SETS = 2
 _PICTURE = "<|image_pad|>"
 _FILES = ("*.safetensors", "*config.json", "tokenizer*.json", "vocab.json", "merges.txt")
 
@@ -72,6 +76,7 @@ class LocalJudge:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
+        self._seen: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
 
     def ask(self, request: Request) -> Reply:
         """See :class:`refeval.metrics.judges.base.Judge`."""
@@ -107,8 +112,7 @@ class LocalJudge:
         return [int(token) for token in tokens[0, inputs["input_ids"].shape[1] :]]
 
     def _inputs(self, request: Request) -> dict[str, Any]:
-        pictures = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in request.pictures]
-        pixels = self._processor(images=pictures, return_tensors="pt")
+        pixels = self._pixels(request)
         merged = self._processor.merge_size**2
         counts = [int(grid.prod()) // merged for grid in pixels["image_grid_thw"]]
         text = self._tokenizer(conversation(counts, request.rubric.text), return_tensors="pt")
@@ -122,16 +126,28 @@ class LocalJudge:
         }
         return {name: tensor.to(self._model.device) for name, tensor in inputs.items()}
 
+    def _pixels(self, request: Request) -> Mapping[str, Any]:
+        """Patches of the pictures, float32, shape (patches, values), and their grids; kept for the next votes."""
+        pixels = self._seen.pop(request.pictures_sha256, None)
+        if pixels is None:
+            pictures = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in request.pictures]
+            pixels = self._processor(images=pictures, return_tensors="pt")
+        self._seen[request.pictures_sha256] = pixels
+        while len(self._seen) > _KEPT_SETS:
+            self._seen.popitem(last=False)
+        return pixels
+
     @cached_property
     def _model(self) -> Any:
         import torch
         from transformers import Qwen2_5_VLForConditionalGeneration
 
-        gpu = torch.cuda.is_available()
+        device = pick_device("auto", "natural")
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            self.folder, dtype=torch.bfloat16 if gpu else torch.float32, local_files_only=True, use_safetensors=True
+            self.folder, dtype=dtype, local_files_only=True, use_safetensors=True
         )
-        return model.to("cuda" if gpu else "cpu").eval()
+        return model.to(device).eval()
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from refeval.errors import BadInput, MissingPrerequisite
-from refeval.generators.wan.checkpoint_files import open_checkpoint
 from refeval.metrics.networks.gme_pretrained import load_pretrained, refuse_others, shapes_of
 from refeval.metrics.networks.gme_tiny import fill_randomly
+from refeval.stored_weights import open_checkpoint
 
 Tower = Callable[[Tensor], Tensor]
 """Pixels, float32, shape (N, 3, S, S), to embeddings, (N, D), not normalised."""
@@ -56,6 +56,7 @@ def load_clip(weights: Path, device: torch.device) -> Tower:
         CLIPVisionModelWithProjection,
         weights,
         name="CLIP ViT-L/14",
+        wanted_by="aesthetics",
         rename=_vision_key,
         dtype=torch.float32,
         attention="sdpa",
@@ -82,9 +83,9 @@ def load_open_clip(name: str, weights: Path, device: torch.device) -> tuple[Towe
     if name not in open_clip.list_models():
         raise BadInput(f"open_clip has no architecture '{name}'", cure="one of open_clip.list_models()")
     visual = open_clip.create_model(name, load_weights=False, pretrained_text=False).visual
-    state = to_open_clip({key: tensor.read() for key, tensor in open_checkpoint(weights).tensors.items()})
+    state = to_open_clip({key: tensor.read() for key, tensor in open_checkpoint(weights, "aesthetics").tensors.items()})
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    refuse_others(weights, found, shapes_of(visual), f"open_clip's {name}")
+    refuse_others(weights, found, shapes_of(visual), f"open_clip's {name}", "aesthetics")
     visual.load_state_dict(state)
     return visual.float().eval().to(device), visual.image_size[0]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from refeval.generators.wan.checkpoint_files import open_checkpoint
 from refeval.metrics.networks.gme_pretrained import refuse_others, shapes_of
+from refeval.stored_weights import open_checkpoint
 
 WIDTH = 768
 """Of the embeddings of CLIP ViT-L/14."""
@@ -61,12 +61,12 @@ def load_head(file: Path) -> nn.Module:
         MissingPrerequisite: no such file.
         CorruptFile: a file that cannot be read.
     """
-    checkpoint = open_checkpoint(file)
+    checkpoint = open_checkpoint(file, "aesthetics")
     shapes = checkpoint.shapes
     is_linear = set(shapes) == {"weight", "bias"}
     width = shapes.get("weight" if is_linear else "layers.0.weight", ())[-1:] or (WIDTH,)
     with torch.device("meta"):
         head = nn.Linear(width[0], 1) if is_linear else AestheticHead(width[0])
-    refuse_others(file, shapes, shapes_of(head), "an aesthetic head")
+    refuse_others(file, shapes, shapes_of(head), "an aesthetic head", "aesthetics")
     head.load_state_dict({key: tensor.read() for key, tensor in checkpoint.tensors.items()}, assign=True)
     return head.float().eval()

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from refeval.devices import pick_device
 from refeval.metrics.networks.aesthetic_clip import Tower, load_clip, load_open_clip, tiny_clip
 from refeval.metrics.networks.aesthetic_head import AestheticHead, load_head
-from refeval.metrics.networks.gme_pretrained import pick_device
 from refeval.metrics.networks.gme_tiny import fill_randomly
 
 _BATCH = 32
@@ -76,7 +76,7 @@ def published_rater(clip: Path, head: Path, device: str) -> Rater:
         MissingPrerequisite: no such file or device.
         CorruptFile: a file that cannot be read.
     """
-    place = pick_device(device)
+    place = pick_device(device, "aesthetics")
     return Rater(load_clip(clip, place), load_head(head).to(place), place)
 
 
@@ -92,7 +92,7 @@ def open_clip_rater(model: str, clip: Path, head: Path, device: str) -> Rater:
     Raises:
         BadInput, MissingPrerequisite, CorruptFile: as :func:`published_rater`, and where open_clip is missing.
     """
-    place = pick_device(device)
+    place = pick_device(device, "aesthetics")
     tower, size = load_open_clip(model, clip, place)
     return Rater(tower, load_head(head).to(place), place, size)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from refeval.errors import BadInput
-from refeval.generators.wan.checkpoint_files import open_checkpoint
+from refeval.stored_weights import open_checkpoint
 
 INPUT_SIZE = 112
 _SCALE = 16
@@ -142,7 +142,7 @@ def load_curricularface(file: Path, *, device: str = "cpu") -> CurricularFace:
         BadInput: the tensors are not those of the network.
         CorruptFile: the file is damaged.
     """
-    stored = open_checkpoint(file).tensors
+    stored = open_checkpoint(file, "facesim").tensors
     with torch.device("meta"):
         network = CurricularFace()
     _refuse_others(file, {key: tensor.shape for key, tensor in stored.items()}, network)

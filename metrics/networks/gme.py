@@ -19,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from refeval.devices import pick_device
 from refeval.errors import BadInput, MissingPrerequisite
 from refeval.metrics.networks.gme_images import patches_of
-from refeval.metrics.networks.gme_pretrained import load_pretrained, pick_device
+from refeval.metrics.networks.gme_pretrained import load_pretrained
 from refeval.metrics.networks.gme_tiny import tiny_model, tiny_tokenizer
 from refeval.metrics.networks.gme_weights import ATTENTIONS, BATCH, GME, PRECISIONS
 from refeval.place import Place
@@ -151,7 +152,7 @@ def load_gme(place: Place, *, tiny: bool, precision: str = PRECISIONS[0], attent
             return _tiny(attention)
         store = WeightsStore(place.weights)
         store.find(GME, "gme")
-        return _published(store.checkpoint(GME, "gme"), pick_device(place.device), precision, attention)
+        return _published(store.checkpoint(GME, "gme"), pick_device(place.device, "gme"), precision, attention)
     except ImportError as error:
         cure = "pip install flash-attn, or choose the attention 'sdpa'"
         raise MissingPrerequisite(f"GME: attention '{attention}' is not available here", cure=cure) from error
@@ -168,7 +169,13 @@ def _published(weights: Path, device: torch.device, precision: str, attention: s
 
     dtype = getattr(torch, precision)
     model = load_pretrained(
-        Qwen2VLModel, weights, name="GME (Qwen2-VL-7B)", rename=_model_key, dtype=dtype, attention=attention
+        Qwen2VLModel,
+        weights,
+        name="GME (Qwen2-VL-7B)",
+        wanted_by="gme",
+        rename=_model_key,
+        dtype=dtype,
+        attention=attention,
     )
     # The file as it is: the class of Qwen2 in transformers 5 builds rules of its own around the vocabulary.
     file = (weights if weights.is_dir() else weights.parent) / "tokenizer.json"

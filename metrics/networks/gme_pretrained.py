@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
-from refeval.generators.wan.checkpoint_files import open_checkpoint
-from refeval.place import DEVICES
+from refeval.errors import BadInput, CorruptFile
+from refeval.stored_weights import open_checkpoint
 from refeval.weights import fetch_command
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -24,6 +23,7 @@ def load_pretrained(
     weights: Path,
     *,
     name: str,
+    wanted_by: str,
     rename: Callable[[str], str | None],
     dtype: torch.dtype,
     attention: str,
@@ -34,6 +34,7 @@ def load_pretrained(
         model_class: a class of transformers.
         weights: a file, an index of shards or a folder.
         name: of the model, for messages.
+        wanted_by: the metric by its id; a cure fetches its weights.
         rename: stored name of a tensor -> name in the model, None for a tensor of a part that is not wanted.
         dtype: of all parameters.
         attention: as transformers names it.
@@ -46,12 +47,12 @@ def load_pretrained(
         MissingPrerequisite: no such file.
         CorruptFile: a file that cannot be read.
     """
-    checkpoint = open_checkpoint(weights)
-    config = _read_config(model_class.config_class, weights)
+    checkpoint = open_checkpoint(weights, wanted_by)
+    config = _read_config(model_class.config_class, weights, wanted_by)
     with torch.device("meta"):
         wanted = shapes_of(model_class(config))
     tensors = {new: tensor for key, tensor in checkpoint.tensors.items() if (new := rename(key)) is not None}
-    refuse_others(weights, {key: tensor.shape for key, tensor in tensors.items()}, wanted, name)
+    refuse_others(weights, {key: tensor.shape for key, tensor in tensors.items()}, wanted, name, wanted_by)
     state = {key: tensor.read() for key, tensor in tensors.items()}
     with _quietly():
         return model_class.from_pretrained(
@@ -59,7 +60,7 @@ def load_pretrained(
         )
 
 
-def refuse_others(weights: Path, found: Shapes, wanted: Shapes, name: str) -> None:
+def refuse_others(weights: Path, found: Shapes, wanted: Shapes, name: str, wanted_by: str) -> None:
     """Raise unless a checkpoint holds what a model wants.
 
     Args:
@@ -67,6 +68,7 @@ def refuse_others(weights: Path, found: Shapes, wanted: Shapes, name: str) -> No
         found: shapes of its tensors, by their names in the model.
         wanted: shapes of the model's tensors.
         name: of the model, for the message.
+        wanted_by: the metric by its id; the cure fetches its weights.
 
     Raises:
         BadInput: with the names of the first tensors that are missing, left over or of another shape.
@@ -82,7 +84,7 @@ def refuse_others(weights: Path, found: Shapes, wanted: Shapes, name: str) -> No
         raise BadInput(
             f"{weights}: not the weights of {name}",
             details=tuple((label, _first(keys)) for label, keys in rows.items() if keys),
-            cure=fetch_command("gme", None),
+            cure=fetch_command(wanted_by, None),
         )
 
 
@@ -91,26 +93,14 @@ def shapes_of(module: Any) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
 
 
-def pick_device(asked: str) -> torch.device:
-    """The device of a metric's network; ``auto`` is the GPU where torch sees one.
-
-    Raises:
-        BadInput: no such device.
-        MissingPrerequisite: a GPU is asked for and there is none.
-    """
-    if asked not in DEVICES:
-        raise BadInput(f"unknown device '{asked}'", cure="--device auto, cpu or cuda")
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise MissingPrerequisite("a GPU is asked for and torch sees none", cure="--device cpu")
-    return torch.device("cuda", 0) if asked != "cpu" and torch.cuda.is_available() else torch.device("cpu")
-
-
-def _read_config(config_class: Any, weights: Path) -> Any:
+def _read_config(config_class: Any, weights: Path, wanted_by: str) -> Any:
     folder = weights if weights.is_dir() else weights.parent
     try:
         return config_class.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise CorruptFile(f"{folder / 'config.json'}: not a configuration", cure=fetch_command("gme", None)) from error
+        raise CorruptFile(
+            f"{folder / 'config.json'}: not a configuration", cure=fetch_command(wanted_by, None)
+        ) from error
 
 
 def _first(keys: list[str]) -> str:

@@ -19,10 +19,10 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, nn
 
 from refeval.errors import BadInput
-from refeval.generators.wan.checkpoint_files import open_checkpoint
 from refeval.metrics.networks.qalign_input import Question
 from refeval.metrics.networks.qalign_language import DecoderLayer, LanguageConfig, RmsNorm, rotation_of
 from refeval.metrics.networks.qalign_vision import Abstractor, AbstractorConfig, VisionConfig, VisionTower
+from refeval.stored_weights import open_checkpoint
 
 # Exports of older transformers hold this constant in every layer.
 _CONSTANT = ".rotary_emb.inv_freq"
@@ -143,7 +143,7 @@ def load_qalign(
     """Load the published weights, one tensor after another.
 
     Args:
-        path: a checkpoint as :func:`refeval.generators.wan.checkpoint_files.open_checkpoint` takes it.
+        path: a checkpoint as :func:`refeval.stored_weights.open_checkpoint` takes it.
         dtype: of the network.
         device: that it ends on.
         config: its size; the published one if None.
@@ -153,7 +153,7 @@ def load_qalign(
         MissingPrerequisite: no such file.
         CorruptFile: a file that cannot be read.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, "motion_smoothness")
     network = _empty(config or QAlignConfig())
     stored = {key: tensor for key, tensor in checkpoint.tensors.items() if not key.endswith(_CONSTANT)}
     _refuse_others(path, shapes_of(network), {key: tensor.shape for key, tensor in stored.items()})

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from refeval.clips import Frame
-from refeval.generators.wan.checkpoint_files import StoredTensor, open_checkpoint
 from refeval.metrics.networks.gme_pretrained import refuse_others, shapes_of
 from refeval.metrics.networks.yolo_world import Contrast, YoloWorld, YoloWorldSize
 from refeval.metrics.networks.yolo_world_boxes import (
@@ -29,6 +28,7 @@ from refeval.metrics.networks.yolo_world_boxes import (
     network_input,
     place_boxes,
 )
+from refeval.stored_weights import StoredTensor, open_checkpoint
 
 LOWEST_CONFIDENCE = 0.5
 MOST_BOXES = 100
@@ -133,7 +133,7 @@ def load_detector(checkpoint: Path, clip: Path, device: torch.device) -> Detecto
     """
     network = load_network(checkpoint)
     vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**_CLIP_BASE_PATCH32))
-    stored = open_checkpoint(clip).tensors
+    stored = open_checkpoint(clip, "nexus").tensors
     wanted = {key: value for key, value in stored.items() if key.startswith(_CLIP_PARTS) and key != _CLIP_COUNTER}
     _fill(vision, wanted, clip, "CLIP ViT-B/32")
     return Detector(network, vision, device)
@@ -147,7 +147,7 @@ def load_network(checkpoint: Path) -> YoloWorld:
         CorruptFile: a file that cannot be read.
         BadInput: other weights.
     """
-    stored = open_checkpoint(checkpoint).tensors
+    stored = open_checkpoint(checkpoint, "nexus").tensors
     wanted = {key: value for key, value in stored.items() if not key.startswith(_UNUSED)}
     network = YoloWorld()
     _fill(network, wanted, checkpoint, "YOLO-World-v2-L with the image-prompt adapter")
@@ -184,5 +184,5 @@ def _full_precision() -> Any:
 
 def _fill(module: Any, stored: Mapping[str, StoredTensor], path: Path, name: str) -> None:
     """Fill every tensor of a module, and leave none of the file aside."""
-    refuse_others(path, {key: tensor.shape for key, tensor in stored.items()}, shapes_of(module), name)
+    refuse_others(path, {key: tensor.shape for key, tensor in stored.items()}, shapes_of(module), name, "nexus")
     module.load_state_dict({key: tensor.read() for key, tensor in stored.items()})

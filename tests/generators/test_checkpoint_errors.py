@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,11 +15,9 @@ pytest.importorskip("diffusers", reason="weights need the extra 'render'")
 pytest.importorskip("transformers", reason="weights need the extra 'render'")
 
 from diffusers import WanTransformer3DModel, WanVACETransformer3DModel  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
 
 from refeval.errors import BadInput, CorruptFile, MissingPrerequisite, RefevalError  # noqa: E402
 from refeval.generators.wan.catalogue import Architecture  # noqa: E402
-from refeval.generators.wan.checkpoint_files import inspect_checkpoint, open_checkpoint  # noqa: E402
 from refeval.generators.wan.checkpoints import (  # noqa: E402
     load_text_encoder,
     load_transformer,
@@ -33,21 +29,19 @@ from tests.generators.checkpoint_states import (  # noqa: E402
     SMALL_VACE,
     TEXT,
     VAE,
-    Make,
-    State,
-    as_index,
-    as_nested_pickle,
-    as_old_pickle,
-    as_pickle,
-    as_single,
     original_state,
     random_projectors,
     random_text_encoder,
     random_transformer,
     random_vae,
-    same,
     to_original_text,
     to_original_vae,
+)
+from tests.refeval.weight_files import (  # noqa: E402
+    State,
+    as_pickle,
+    as_single,
+    same,
 )
 
 
@@ -133,108 +127,13 @@ def test_a_config_that_contradicts_the_architecture_is_refused(tmp_path: Path) -
         load_transformer(tmp_path, WanVACETransformer3DModel, SMALL_VACE, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("write", [as_single, as_pickle, as_old_pickle, as_nested_pickle])
-@pytest.mark.parametrize("share", [0.0, 0.00001, 0.001, 0.5, 0.97, 0.9999])
-def test_a_file_that_is_cut_short_is_named(write: Make, share: float, tmp_path: Path) -> None:
-    path = write(random_transformer("t2v").state_dict(), tmp_path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    text = refusal(CorruptFile, lambda: load_small(path))
-    assert text.startswith(f"{path}: cut short or not a file of weights")
-    assert refusal(CorruptFile, lambda: inspect_checkpoint(path, model="refalign-1.3b"))
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"<!DOCTYPE html><html>Not found</html>",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
-        b"\x80\x02.",
-    ],
-)
-def test_a_file_of_something_else_is_named(name: str, content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises((CorruptFile, BadInput)) as caught:
-        load_small(path)
-    assert str(path) in str(caught.value)
-    assert ("git-lfs pointer" in str(caught.value)) == (b"git-lfs" in content)
-
-
-def test_missing_shards_are_named(tmp_path: Path) -> None:
-    index = as_index(random_transformer("t2v").state_dict(), tmp_path)
-    lost = tmp_path / "Phantom_Wan_14B-00002-of-00003.safetensors"
-    lost.unlink()
-    assert "1 of 3 files" in refusal(MissingPrerequisite, lambda: load_small(index))
-    index.unlink()
-    for path in (tmp_path, tmp_path / "Phantom_Wan_14B-00003-of-00003.safetensors"):
-        assert lost.name in refusal(MissingPrerequisite, lambda path=path: load_small(path))
-
-
-def test_a_broken_shard_and_a_broken_index_are_named(tmp_path: Path) -> None:
-    index = as_index(random_transformer("t2v").state_dict(), tmp_path)
-    shard = tmp_path / "Phantom_Wan_14B-00002-of-00003.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-1])
-    assert refusal(CorruptFile, lambda: load_small(index)).startswith(str(shard))
-    for text in ("{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'):
-        index.write_text(text)
-        assert refusal(CorruptFile, lambda: load_small(index)).startswith(str(index))
-
-
-def test_an_index_decides_between_two_copies_and_without_one_they_are_refused(tmp_path: Path) -> None:
-    state = random_transformer("t2v").state_dict()
-    index = as_index(state, tmp_path)
-    key = "proj_out.bias"
-    owner = json.loads(index.read_text())["weight_map"][key]
-    other = next(file for file in sorted(tmp_path.glob("*.safetensors")) if file.name != owner)
-    save_file(load_file(other) | {key: torch.zeros(64)}, other)
-    loaded, _ = load_transformer(index, WanTransformer3DModel, SMALL, dtype=torch.float32)
-    assert same(loaded.state_dict(), state)
-    index.unlink()
-    with pytest.raises(BadInput, match=r"two files hold a tensor named 'proj_out\.bias'"):
-        open_checkpoint(tmp_path)
-
-
-class Payload:
-    """Unpickled by an ordinary reader, it writes a file."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return Path.write_text, (self.target, "it ran")
-
-
-@pytest.mark.parametrize("new_format", [True, False])
-def test_a_pickle_with_a_payload_is_refused_and_does_not_run(new_format: bool, tmp_path: Path) -> None:
-    target, path = tmp_path / "ran.txt", tmp_path / "model.pth"
-    content = {"weight": torch.zeros(2), "extra": Payload(target)}
-    torch.save(content, path, _use_new_zipfile_serialization=new_format)
-    for action in (lambda: load_small(path), lambda: inspect_checkpoint(path, model="refalign-1.3b")):
-        assert "could run code" in refusal(BadInput, action)
-    path.write_bytes(pickle.dumps(content["extra"]))
-    refusal(BadInput, lambda: load_small(path))
-    assert not target.exists()
-    torch.load(as_payload(path, target), weights_only=False)
-    assert target.exists(), "the payload must be live, or this test proves nothing"
-
-
-def as_payload(path: Path, target: Path) -> Path:
-    torch.save({"extra": Payload(target)}, path)
-    return path
-
-
-def test_paths_without_weights_say_what_to_do(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_fetched_by_the_name_of_the_model(tmp_path: Path) -> None:
     assert "no weights at" in refusal(MissingPrerequisite, lambda: load_small(tmp_path / "absent"))
-    assert "no weights in this folder" in refusal(MissingPrerequisite, lambda: load_small(tmp_path))
-    (tmp_path / "notes.txt").write_text("x")
-    assert ".safetensors, .index.json" in refusal(BadInput, lambda: load_small(tmp_path / "notes.txt"))
-    random_transformer("t2v").save_pretrained(tmp_path / "pipeline" / "transformer")
-    with pytest.raises(BadInput, match="transformer"):
-        load_small(tmp_path / "pipeline")
-    torch.save({"step": 3}, tmp_path / "nothing.pth")
-    assert "no tensors" in refusal(BadInput, lambda: load_small(tmp_path / "nothing.pth"))
+    for load in (load_vae, load_text_encoder):
+        refusal(
+            MissingPrerequisite,
+            lambda load=load: load(tmp_path / "absent", dtype=torch.float32, model="refalign-1.3b"),
+        )
 
 
 def test_weights_are_not_saved_beside_older_ones_that_would_be_read_instead(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from transformers import UMT5Config, UMT5EncoderModel  # noqa: E402
 
 from refeval.errors import BadInput  # noqa: E402
 from refeval.generators.wan.catalogue import MODELS, Architecture  # noqa: E402
-from refeval.generators.wan.checkpoint_files import inspect_checkpoint, open_checkpoint, write_safetensors  # noqa: E402
 from refeval.generators.wan.checkpoint_keys import describe_checkpoint  # noqa: E402
 from refeval.generators.wan.checkpoints import (  # noqa: E402
     UMT5_XXL,
@@ -29,11 +28,22 @@ from refeval.generators.wan.checkpoints import (  # noqa: E402
     load_vae,
     save_transformer,
 )
+from refeval.stored_weights import open_checkpoint  # noqa: E402
 from tests.generators.checkpoint_states import (  # noqa: E402
     KINDS,
     SMALL,
     TEXT,
     VAE,
+    as_prefixed,
+    original_state,
+    random_projectors,
+    random_text_encoder,
+    random_transformer,
+    random_vae,
+    to_original_text,
+    to_original_vae,
+)
+from tests.refeval.weight_files import (  # noqa: E402
     Make,
     State,
     as_folder_with_index,
@@ -43,17 +53,9 @@ from tests.generators.checkpoint_states import (  # noqa: E402
     as_old_pickle,
     as_one_shard_of_three,
     as_pickle,
-    as_prefixed,
     as_single,
-    original_state,
-    random_projectors,
-    random_text_encoder,
-    random_transformer,
-    random_vae,
     same,
     shards,
-    to_original_text,
-    to_original_vae,
 )
 
 GOLDENS = {
@@ -76,6 +78,10 @@ FORMATS = [
 
 
 @pytest.mark.parametrize("write", FORMATS)
+def described(path: Path) -> str:
+    return describe_checkpoint(open_checkpoint(path, "refalign-1.3b").shapes)
+
+
 def forward(model: Any, architecture: Architecture) -> Tensor:
     def numbers(*shape: int) -> Tensor:
         return torch.randn(shape, generator=torch.Generator().manual_seed(3))
@@ -156,7 +162,7 @@ def test_saved_steps_beside_each_other_are_not_shards(tmp_path: Path) -> None:
     loaded, _ = load_transformer(tmp_path / "step-1000.safetensors", WanTransformer3DModel, SMALL, dtype=torch.float32)
     assert same(loaded.state_dict(), random_transformer("t2v", seed=1000).state_dict())
     with pytest.raises(BadInput, match=r"several checkpoints") as caught:
-        open_checkpoint(tmp_path)
+        open_checkpoint(tmp_path, "refalign-1.3b")
     assert "step-1000.safetensors, step-500.safetensors" in str(caught.value)
 
 
@@ -241,7 +247,7 @@ def test_the_vae_loads_from_original_and_diffusers_files(tmp_path: Path) -> None
             codes = [model.encode(video).latent_dist.mode() for model in (loaded, source)]
             assert torch.equal(*codes)
             assert torch.equal(*(model.decode(codes[0]).sample for model in (loaded, source)))
-    assert inspect_checkpoint(tmp_path / "vae").description == "a Wan VAE (16 latent channels), diffusers keys"
+    assert described(tmp_path / "vae") == "a Wan VAE (16 latent channels), diffusers keys"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -283,32 +289,30 @@ def test_the_constant_is_the_encoder_of_wan() -> None:
 
 
 def test_a_file_is_recognised_by_its_header(tmp_path: Path) -> None:
-    def described(state: State, name: str) -> str:
+    def saved(state: State, name: str) -> str:
         save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / f"{name}.safetensors")
-        return inspect_checkpoint(tmp_path / f"{name}.safetensors").description
+        return described(tmp_path / f"{name}.safetensors")
 
     plain = original_state(random_transformer("t2v"), tmp_path)
     vace = original_state(random_transformer("vace"), tmp_path)
     width = "3 layers, width 96"
     text = "Wan2.1 text-to-video transformer"
-    assert described(plain, "a") == f"a {text} ({width}), original keys"
-    assert (
-        described({f"dit.{key}": tensor for key, tensor in plain.items()}, "b") == f"a {text} ({width}), original keys"
-    )
-    assert described(random_transformer("t2v").state_dict(), "c") == f"a {text} ({width}), diffusers keys"
-    assert described(plain | random_projectors(), "d") == f"a {text} ({width}), original keys, with RefAlign projectors"
-    assert described(random_projectors(), "e") == "RefAlign projectors without a transformer"
-    assert described(vace, "f") == f"a Wan2.1 VACE transformer with 2 VACE blocks ({width}), original keys"
+    assert saved(plain, "a") == f"a {text} ({width}), original keys"
+    assert saved({f"dit.{key}": tensor for key, tensor in plain.items()}, "b") == f"a {text} ({width}), original keys"
+    assert saved(random_transformer("t2v").state_dict(), "c") == f"a {text} ({width}), diffusers keys"
+    assert saved(plain | random_projectors(), "d") == f"a {text} ({width}), original keys, with RefAlign projectors"
+    assert saved(random_projectors(), "e") == "RefAlign projectors without a transformer"
+    assert saved(vace, "f") == f"a Wan2.1 VACE transformer with 2 VACE blocks ({width}), original keys"
     image = plain | {"patch_embedding.weight": torch.zeros(96, 36, 1, 2, 2)}
-    assert described(image, "g") == f"a Wan2.1 image-to-video transformer ({width}), original keys"
+    assert saved(image, "g") == f"a Wan2.1 image-to-video transformer ({width}), original keys"
     animate = plain | {"face_adapter.fuser_blocks.0.linear1_kv.weight": torch.zeros(4, 2)}
-    assert described(animate, "h") == f"a Wan-Animate transformer ({width}), original keys"
-    assert described(to_original_vae(random_vae().state_dict()), "i") == "a Wan VAE (16 latent channels), original keys"
+    assert saved(animate, "h") == f"a Wan-Animate transformer ({width}), original keys"
+    assert saved(to_original_vae(random_vae().state_dict()), "i") == "a Wan VAE (16 latent channels), original keys"
     text_state = to_original_text(random_text_encoder().state_dict())
-    assert described(text_state, "j") == "a umT5 text encoder (2 layers, width 16), original keys"
+    assert saved(text_state, "j") == "a umT5 text encoder (2 layers, width 16), original keys"
     lora = {"diffusion_model.blocks.0.self_attn.q.lora_A.weight": torch.zeros(4, 96)}
-    assert described(lora, "k").startswith("a LoRA (1 low-rank tensors)")
-    assert described({"weight": torch.zeros(3)}, "l") == "unknown"
+    assert saved(lora, "k").startswith("a LoRA (1 low-rank tensors)")
+    assert saved({"weight": torch.zeros(3)}, "l") == "unknown"
 
 
 @pytest.mark.parametrize(("name", "size"), [("refalign-1.3b", "1.3B"), ("phantom-14b", "14B")])
@@ -317,30 +321,3 @@ def test_published_sizes_have_names(name: str, size: str) -> None:
     blocks = {f"blocks.{index}.modulation": (1, 6, architecture.width) for index in range(architecture.layers)}
     shapes = {"patch_embedding.weight": (architecture.width, 16, 1, 2, 2), "head.modulation": (1, 2, 8), **blocks}
     assert f"({size}: {architecture.layers} layers, width {architecture.width})" in describe_checkpoint(shapes)
-
-
-def test_inspection_counts_without_reading(tmp_path: Path) -> None:
-    state = random_transformer("t2v").state_dict()
-    inspection = inspect_checkpoint(as_index(state, tmp_path))
-    assert inspection.tensors == len(state)
-    assert inspection.parameters == sum(tensor.numel() for tensor in state.values())
-    assert inspection.dtypes == ("float32",)
-    assert [file.name[-21:] for file in inspection.files] == ["-of-00003.safetensors"] * 3
-
-
-def test_written_files_hold_every_dtype_and_shape(tmp_path: Path) -> None:
-    tensors = {
-        "flag": torch.tensor([True, False, True]),
-        "scalar": torch.tensor(2.5, dtype=torch.float64),
-        "empty": torch.zeros(0, 3),
-        "turned": torch.arange(6.0).reshape(2, 3).T,
-        "half": torch.tensor([1.5], dtype=torch.bfloat16),
-        "bytes": torch.arange(5, dtype=torch.uint8),
-        "small": torch.tensor([0.5, -2.0]).to(torch.float8_e4m3fn).view(torch.float8_e4m3fn),
-    }
-    write_safetensors(tmp_path / "all.safetensors", tensors)
-    back = load_file(tmp_path / "all.safetensors")
-    assert back.keys() == tensors.keys()
-    for key, tensor in tensors.items():
-        assert back[key].dtype == tensor.dtype
-        assert torch.equal(back[key].float(), tensor.float()), key

@@ -16,7 +16,8 @@ from refeval.cases import Case
 from refeval.errors import BadInput, MissingPrerequisite
 from refeval.generators.wan import checkpoints
 from refeval.generators.wan.catalogue import MODELS
-from refeval.generators.wan.engine import velocity_of
+from refeval.generators.wan.engine import Engine, velocity_of
+from refeval.generators.wan.generator import WanGenerator
 from refeval.generators.wan.memory import PRESETS, choose, need, transformer_parameters
 from refeval.generators.wan.parts import parts_of
 from refeval.generators.wan.schedules import UniPC
@@ -53,6 +54,26 @@ def inputs(name: str) -> dict[str, Tensor]:
         given["control_hidden_states"] = noise(2, 96, 2, 4, 6)
         given["control_hidden_states_scale"] = torch.ones(2)
     return given
+
+
+def engine(name: str, device: str) -> Engine:
+    generator = load_generator(name, Place(device=device))
+    assert isinstance(generator, WanGenerator)
+    return Engine(generator.spec, generator.options, generator.place, parts_of(generator.spec, generator.store))
+
+
+def test_a_tiny_model_takes_a_gpu_only_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert engine("refalign-tiny", "auto").device == torch.device("cpu")
+    assert engine("refalign-tiny", "cuda").device == torch.device("cuda", 0)
+
+
+def test_a_real_model_never_takes_the_cpu_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(MissingPrerequisite, match=r"^model 'refalign-1\.3b' needs a GPU and torch sees none") as caught:
+        engine("refalign-1.3b", "auto")
+    assert "--device cpu, which takes days" in str(caught.value.cure)
+    assert engine("refalign-1.3b", "cpu").device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -29,27 +29,13 @@ _RELATIVE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def facts(goldens: Path) -> dict[str, Any]:
-    """Seeds and sums of the golden."""
-    loaded: dict[str, Any] = json.loads((goldens / "metrics/facesim.json").read_text())
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def arrays(goldens: Path) -> Mapping[str, NDArray[Any]]:
-    """Its arrays."""
-    with np.load(goldens / "metrics/facesim.npz") as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
-def network(facts: dict[str, Any]) -> CurricularFace:
+def network(facesim_facts: dict[str, Any]) -> CurricularFace:
     """The full network with the weights of the golden."""
     network = CurricularFace().eval()
     shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     integers = [key for key in shapes if key.endswith("num_batches_tracked")]
-    state = seeded_state(shapes, weight_seed=facts["weight_seed"], integers=integers)
-    assert checksum(state) == facts["weights_sha256"]
+    state = seeded_state(shapes, weight_seed=facesim_facts["weight_seed"], integers=integers)
+    assert checksum(state) == facesim_facts["weights_sha256"]
     network.load_state_dict(state)
     return network
 
@@ -69,14 +55,14 @@ def test_parity_of_keys_and_shapes(goldens: Path) -> None:
     assert ours == published
 
 
-def test_parity_of_the_number_of_parameters(facts: dict[str, Any]) -> None:
+def test_parity_of_the_number_of_parameters(facesim_facts: dict[str, Any]) -> None:
     with torch.device("meta"):
         network = CurricularFace()
-    assert sum(parameter.numel() for parameter in network.parameters()) == facts["n_params"]
+    assert sum(parameter.numel() for parameter in network.parameters()) == facesim_facts["n_params"]
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_parity_of_every_stage(index: int, network: CurricularFace, arrays: Mapping[str, NDArray[Any]]) -> None:
+def test_parity_of_every_stage(index: int, network: CurricularFace, facesim_arrays: Mapping[str, NDArray[Any]]) -> None:
     seen: dict[str, Any] = {}
     layers = {"input_layer": network.input_layer, "output_layer_raw": network.output_layer}
     layers |= {f"body.{i}": network.body[i] for i in (0, 2, 15, 45, 48)}
@@ -84,25 +70,28 @@ def test_parity_of_every_stage(index: int, network: CurricularFace, arrays: Mapp
         layer.register_forward_hook(lambda _m, _i, output, name=name: seen.update({name: output.numpy().copy()}))
         for name, layer in layers.items()
     ]
-    embedding = network.embed(_input(arrays[f"ir/{index}/input_uint8"]))
+    embedding = network.embed(_input(facesim_arrays[f"ir/{index}/input_uint8"]))
     for hook in hooks:
         hook.remove()
-    assert np.abs(embedding[0] - arrays[f"ir/{index}/embedding_normed"]).max() <= _EMBEDDING
-    raw = arrays[f"ir/{index}/output_layer_raw"]
+    assert np.abs(embedding[0] - facesim_arrays[f"ir/{index}/embedding_normed"]).max() <= _EMBEDDING
+    raw = facesim_arrays[f"ir/{index}/output_layer_raw"]
     assert np.abs(seen.pop("output_layer_raw") - raw).max() <= _RELATIVE * np.abs(raw).max()
     for name, output in seen.items():
-        part, (mean, deviation, largest) = arrays[f"ir/{index}/{name}_slice"], arrays[f"ir/{index}/{name}_stats"]
+        part, (mean, deviation, largest) = (
+            facesim_arrays[f"ir/{index}/{name}_slice"],
+            facesim_arrays[f"ir/{index}/{name}_stats"],
+        )
         assert np.abs(output[0, :4, :3, :3] - part).max() <= _RELATIVE * largest, name
         found = [output.mean(dtype=np.float64), output.std(dtype=np.float64), np.abs(output).max()]
         assert found == pytest.approx([mean, deviation, largest], rel=_RELATIVE, abs=_RELATIVE * largest), name
 
 
 def test_parity_of_cosines_between_faces(
-    network: CurricularFace, facts: dict[str, Any], arrays: Mapping[str, NDArray[Any]]
+    network: CurricularFace, facesim_facts: dict[str, Any], facesim_arrays: Mapping[str, NDArray[Any]]
 ) -> None:
-    batch = np.concatenate([_input(arrays[f"ir/{index}/input_uint8"]) for index in range(3)])
+    batch = np.concatenate([_input(facesim_arrays[f"ir/{index}/input_uint8"]) for index in range(3)])
     embeddings = network.embed(batch)
-    for pair, cosine in facts["pair_cosines"].items():
+    for pair, cosine in facesim_facts["pair_cosines"].items():
         first, second = (embeddings[int(digit)] for digit in pair)
         assert float(first @ second) == pytest.approx(float(cosine), abs=_EMBEDDING)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,20 +34,6 @@ _CLIPS = (
 )
 
 
-@pytest.fixture(scope="module")
-def facts(goldens: Path) -> dict[str, Any]:
-    """The tables of the golden."""
-    loaded: dict[str, Any] = json.loads((goldens / "metrics/facesim.json").read_text())
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def arrays(goldens: Path) -> Mapping[str, NDArray[Any]]:
-    """Its arrays."""
-    with np.load(goldens / "metrics/facesim.npz") as file:
-        return dict(file)
-
-
 class _Scripted:
     """Gives the faces of a plan, one entry per call, and keeps what it was shown."""
 
@@ -66,24 +51,28 @@ def _face(entry: Mapping[str, Any]) -> Face:
 
 
 @pytest.mark.parametrize("index", _NORM_CROPS)
-def test_parity_of_norm_crop(index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+def test_parity_of_norm_crop(index: int, facesim_arrays: Mapping[str, NDArray[Any]]) -> None:
     assert cv2.__version__.startswith("4."), "OpenCV 5 has another warpAffine"
-    picture, landmarks = arrays[f"nc/{index}/image"], arrays[f"nc/{index}/landmarks"]
-    assert np.array_equal(estimate_similarity(landmarks), arrays[f"nc/{index}/M"])
-    assert np.array_equal(norm_crop(picture, landmarks), arrays[f"nc/{index}/crop"])
+    picture, landmarks = facesim_arrays[f"nc/{index}/image"], facesim_arrays[f"nc/{index}/landmarks"]
+    assert np.array_equal(estimate_similarity(landmarks), facesim_arrays[f"nc/{index}/M"])
+    assert np.array_equal(norm_crop(picture, landmarks), facesim_arrays[f"nc/{index}/crop"])
 
 
-def test_parity_where_all_landmarks_are_one_point(facts: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    golden, landmarks = facts["degenerate_landmarks"], np.full((5, 2), 40, np.float32)
+def test_parity_where_all_landmarks_are_one_point(
+    facesim_facts: dict[str, Any], facesim_arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    golden, landmarks = facesim_facts["degenerate_landmarks"], np.full((5, 2), 40, np.float32)
     assert np.array_equal(estimate_similarity(landmarks), np.array(golden["M"]), equal_nan=True)
-    assert int(norm_crop(arrays["nc/2/image"], landmarks).sum()) == golden["crop_sum"]
+    assert int(norm_crop(facesim_arrays["nc/2/image"], landmarks).sum()) == golden["crop_sum"]
 
 
 @pytest.mark.parametrize("name", _PICTURES)
-def test_parity_of_the_face_of_a_picture(name: str, facts: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    index, golden = next((i, entry) for i, entry in enumerate(facts["process_image"]) if entry["name"] == name)
+def test_parity_of_the_face_of_a_picture(
+    name: str, facesim_facts: dict[str, Any], facesim_arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    index, golden = next((i, entry) for i, entry in enumerate(facesim_facts["process_image"]) if entry["name"] == name)
     detector = _Scripted(golden["plan"])
-    picture = np.ascontiguousarray(arrays[f"pi/{index}/image_rgb"][..., ::-1])
+    picture = np.ascontiguousarray(facesim_arrays[f"pi/{index}/image_rgb"][..., ::-1])
     found = largest(find_faces(detector, [picture])[0])
     shown = [hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest() for one in detector.shown]
     assert [list(one.shape) for one in detector.shown] == golden["detector_call_shapes"]
@@ -94,13 +83,13 @@ def test_parity_of_the_face_of_a_picture(name: str, facts: dict[str, Any], array
     assert found is not None
     (entry,) = [e for e in golden["plan"][-1] if e["emb"] == golden["embedding"]]
     assert np.array_equal(found.face.landmarks, np.array(entry["kps"], np.float32))
-    assert np.array_equal(found.crop(), arrays[f"pi/{index}/align_face_rgb"])
+    assert np.array_equal(found.crop(), facesim_arrays[f"pi/{index}/align_face_rgb"])
 
 
 @pytest.mark.parametrize("name", _CLIPS)
-def test_parity_of_the_aggregation(name: str, facts: dict[str, Any]) -> None:
+def test_parity_of_the_aggregation(name: str, facesim_facts: dict[str, Any]) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
-    golden = next(entry for entry in facts["aggregation"] if entry["name"] == name)
+    golden = next(entry for entry in facesim_facts["aggregation"] if entry["name"] == name)
 
     def similarities(part: int, reference: list[float]) -> list[float | None]:
         return [
@@ -112,10 +101,10 @@ def test_parity_of_the_aggregation(name: str, facts: dict[str, Any]) -> None:
     assert arc_mean(similarities(1, golden["ref_arc"])) == float(golden["arc_score"])
 
 
-def test_parity_covers_the_whole_golden(facts: dict[str, Any]) -> None:
-    assert len(facts["norm_crop"]) == len(_NORM_CROPS)
-    assert {entry["name"] for entry in facts["process_image"]} == {*_PICTURES}
-    assert {entry["name"] for entry in facts["aggregation"]} == {*_CLIPS}
+def test_parity_covers_the_whole_golden(facesim_facts: dict[str, Any]) -> None:
+    assert len(facesim_facts["norm_crop"]) == len(_NORM_CROPS)
+    assert {entry["name"] for entry in facesim_facts["process_image"]} == {*_PICTURES}
+    assert {entry["name"] for entry in facesim_facts["aggregation"]} == {*_CLIPS}
 
 
 @pytest.mark.parametrize("domain", list(Domain))

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from refeval.errors import BadInput
-from refeval.generators.wan.checkpoint_files import write_safetensors
 from refeval.metrics.motion_smoothness import artefact_frames, smoothness, window_indices
 from refeval.metrics.networks.qalign import QAlign, QAlignConfig, expected_levels, load_qalign, shapes_of
 from refeval.metrics.networks.qalign_input import IMAGE_TOKEN, Question
 from refeval.metrics.networks.qalign_language import LanguageConfig
 from refeval.metrics.networks.qalign_scorer import WindowScorer
 from refeval.metrics.networks.qalign_vision import AbstractorConfig, VisionConfig
+from refeval.stored_weights import write_safetensors
 from tests.metrics.seeded_weights import checksum, seeded_state
 
 Arrays = Mapping[str, NDArray[Any]]

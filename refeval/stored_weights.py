@@ -7,8 +7,8 @@ Source: the safetensors format (8 bytes of header length, JSON header, tensors w
 
 from __future__ import annotations
 
+import errno
 import json
-import math
 import pickle
 import re
 import struct
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from refeval.documents import write_file
 from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
-from refeval.generators.wan.checkpoint_keys import describe_checkpoint
+from refeval.weights import fetch_command
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 _NESTED = ("state_dict", "model", "module")
@@ -83,61 +83,21 @@ class Checkpoint:
         return {key: tensor.shape for key, tensor in self.tensors.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """What a checkpoint is, told from its headers.
-
-    Attributes:
-        files: that hold the tensors.
-        description: what it seems to be, or ``unknown``.
-        tensors: how many.
-        parameters: numbers in all tensors.
-        dtypes: names of the element types, e.g. ``bfloat16``, sorted.
-    """
-
-    files: tuple[Path, ...]
-    description: str
-    tensors: int
-    parameters: int
-    dtypes: tuple[str, ...]
-
-
-def inspect_checkpoint(path: Path, *, model: str | None = None) -> Inspection:
-    """Look at a checkpoint without reading its tensors.
-
-    Args:
-        path: a file, an index or a folder, as :func:`open_checkpoint` takes it.
-        model: name for the cure of an error, e.g. ``refalign-1.3b``.
-
-    Raises:
-        RefevalError: as :func:`open_checkpoint`.
-    """
-    checkpoint = open_checkpoint(path, model=model)
-    tensors = checkpoint.tensors.values()
-    return Inspection(
-        files=checkpoint.files,
-        description=describe_checkpoint(checkpoint.shapes),
-        tensors=len(tensors),
-        parameters=sum(math.prod(tensor.shape) for tensor in tensors),
-        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})),
-    )
-
-
-def open_checkpoint(path: Path, *, model: str | None = None) -> Checkpoint:
+def open_checkpoint(path: Path, wanted_by: str) -> Checkpoint:
     """Open a checkpoint in any published format.
 
     Args:
         path: a ``.safetensors`` file, one shard of several, an ``*.index.json``, a pickle of tensors
             (``.pth``, ``.pt``, ``.bin``, ``.ckpt``; also nested under ``state_dict``, ``model`` or ``module``),
             or a folder that holds exactly one of these.
-        model: name for the cure of an error, e.g. ``refalign-1.3b``.
+        wanted_by: the model, or the metric by its id: the cure of an error fetches its weights.
 
     Raises:
         MissingPrerequisite: nothing there, or a shard is missing.
         CorruptFile: a file is cut short or not what its name says.
         BadInput: a folder with several checkpoints, an unknown suffix, a pickle that wants to run code.
     """
-    cure = fetch_cure(model)
+    cure = fetch_command(wanted_by, None)
     files, owners = _resolve(path, cure)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -154,11 +114,6 @@ def open_checkpoint(path: Path, *, model: str | None = None) -> Checkpoint:
             if owners.get(key, file) == file:
                 tensors[key] = tensor
     return Checkpoint(path=path, files=files, tensors=tensors)
-
-
-def fetch_cure(model: str | None) -> str:
-    """The command that brings the weights again."""
-    return f"refeval fetch model {model or 'NAME'}"
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -304,6 +259,11 @@ def _open_pickle(path: Path, cure: str) -> dict[str, StoredTensor]:
         ) from error
     except _BROKEN as error:
         raise _unreadable(path, error, cure) from error
+    except OSError as error:
+        # Looking for the end of an archive, torch goes back behind the start of one that is cut short.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _unreadable(path, EOFError(), cure) from error
     tensors = {str(key): value for key, value in _state_dict(content).items() if isinstance(value, Tensor)}
     if not tensors:
         raise BadInput(f"{path}: no tensors in it", cure=cure)
