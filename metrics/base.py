@@ -34,6 +34,19 @@ class Score:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MemoryNeed:
+    """What a metric needs of a GPU's memory with its published weights, in gigabytes (1e9 bytes).
+
+    Attributes:
+        models: by name of the model; metrics that name the same one share it.
+        work: what it needs besides while it works.
+    """
+
+    models: Mapping[str, float] = field(default_factory=dict)
+    work: float = 0.0
+
+
 class Metric(ABC):
     """Base class of every metric.
 
@@ -46,6 +59,7 @@ class Metric(ABC):
         frames: the frames that it looks at.
         libraries: distributions whose version may move the number; part of the task key.
         sources: repositories that ``refeval fetch metrics`` brings for it.
+        needs: of a GPU's memory, with published weights.
         place: where it works; set right after it is made.
         tiny: small networks with random weights, to try a procedure: the number means nothing. A metric that can
             work so takes ``tiny`` as a keyword argument.
@@ -59,6 +73,7 @@ class Metric(ABC):
     frames: ClassVar[FrameRule] = AllFrames()
     libraries: ClassVar[tuple[str, ...]] = ()
     sources: ClassVar[tuple[Source, ...]] = ()
+    needs: ClassVar[MemoryNeed] = MemoryNeed()
     place: Place = Place()
     tiny: bool = False
     _store: WeightsStore | None = None
@@ -77,6 +92,10 @@ class Metric(ABC):
     def weights(self) -> dict[str, str]:
         """sha256 of every weights file, by name."""
         return {}
+
+    def memory(self) -> MemoryNeed:
+        """What it needs of a GPU's memory as it is set up."""
+        return MemoryNeed() if self.tiny else self.needs
 
     def inputs(self, case: Case) -> list[Path]:
         """Files that are read besides the clip (references, say); their bytes are part of the task key."""
@@ -106,6 +125,15 @@ class Metric(ABC):
 
         Raises:
             MissingPrerequisite: weights or packages are missing; the cure is the command that gets them.
+        """
+
+    def begin(self) -> None:
+        """Do what is done once per run, before its first case: under a lease, by one process at a time.
+
+        Every process of every command calls it, right after :meth:`prepare`: what is done is not done again.
+
+        Raises:
+            Unavailable: no clip can be scored; nothing is recorded.
         """
 
     @abstractmethod

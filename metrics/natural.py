@@ -20,7 +20,8 @@ from refeval.clips import Clip, FrameRule
 from refeval.errors import MissingPrerequisite, RefevalError, Unparseable
 from refeval.metrics.base import Metric, Score
 from refeval.metrics.judges.base import Judge, Reply, Request, parse_vote
-from refeval.metrics.judges.calibration import Calibration, calibrate
+from refeval.metrics.judges.calibration import CALIBRATION, Calibration, read_calibration, read_reference
+from refeval.metrics.judges.fixed_set import NAMES, SET_VERSION, calibrate, calibration_requests
 from refeval.metrics.judges.frames import (
     FRAMES,
     JPEG_QUALITY,
@@ -77,6 +78,9 @@ class NaturalScore(Metric):
         self.replies: Path | None = None
         if self._local:
             model_files(self._local)
+        else:
+            # Of a local judge it waits: its name needs the sha256 of its weights.
+            _ = self.reference
 
     def settings(self) -> dict[str, Any]:
         """Judge, rubric and pictures; not where the judge runs nor what it costs."""
@@ -100,8 +104,29 @@ class NaturalScore(Metric):
 
         Raises:
             MissingPrerequisite: its client or the recorded replies are missing.
+            BadInput: the reference of the calibration is of another judge.
         """
-        _ = self._judge
+        _ = self._judge, self.reference
+
+    def begin(self) -> None:
+        """Have the fixed set judged and keep what came of it, with its drift from the reference, if there is one.
+
+        What fits the judge, the rubric and the set is not made again; recorded replies are not asked for again. Where
+        nobody can be asked and the replies are not recorded, the run stays without. A failure is recorded, and tried
+        again by the next process: the cases are scored without a calibration too.
+
+        Raises:
+            BadInput: as :meth:`prepare`.
+            JudgeUnavailable: the judge cannot be asked any more; no case can be scored either.
+            DiskFull: no space left.
+        """
+        reference = self.reference
+        recorded = read_calibration(self._calibration)
+        calibration = recorded if self._fits(recorded) else self._calibrate()
+        if calibration is not None and reference is not None:
+            calibration = calibration.compared_with(reference)
+        if calibration is not None and calibration != recorded:
+            calibration.write(self._calibration)
 
     def score(self, case: Case, clip: Clip) -> Score:
         """Score one clip.
@@ -140,24 +165,24 @@ class NaturalScore(Metric):
         )
 
     def estimate(self, cases: Sequence[Case]) -> Estimate:
-        """What scoring will take at most; votes that are recorded are left out, whether or not they still fit."""
+        """What scoring will take at most, with the calibration.
+
+        Votes on cases that are recorded are left out, whether or not they still fit.
+        """
         folder = self._folder
         names = [f"{prefix}{vote}" for prefix in ("", _STRICT) for vote in range(1, VOTES + 1)]
         open_votes = sum(folder.record(case.id, name) is None for case in cases for name in names)
-        calls = 0 if isinstance(self._judge, RecordedJudge) else open_votes
+        calls = 0 if isinstance(self._judge, RecordedJudge) else open_votes + self._open_calibration
         return Estimate.of(calls, pictures_per_call=FRAMES, past=folder.spending())
 
     def cost(self, cases: Sequence[Case]) -> str:
-        """As :meth:`estimate`, in words."""
-        return str(self.estimate(cases))
-
-    def calibrate(self) -> Calibration:
-        """Have the fixed set of clips voted on, once per run.
+        """As :meth:`estimate`, in words.
 
         Raises:
-            RefevalError: as :meth:`score`.
+            BadInput: the reference of the calibration is of another judge.
         """
-        return calibrate(self.panel, model=self.model, rubric=self.rubric)
+        _ = self.reference
+        return str(self.estimate(cases))
 
     @cached_property
     def model(self) -> str:
@@ -166,6 +191,19 @@ class NaturalScore(Metric):
             name = self.config.model or self._local.resolve().name
             return local_model_name(name, self._local_weights)
         return self.config.model or OFFICIAL_MODEL
+
+    @cached_property
+    def reference(self) -> Calibration | None:
+        """The calibration that this run's is compared with, if one is given.
+
+        Raises:
+            BadInput: it is none, or of another judge, rubric or set.
+        """
+        if self.config.calibration is None:
+            return None
+        reference = read_reference(self.config.calibration)
+        reference.require(judge=self.model, rubric_sha256=self.rubric.sha256, set_version=SET_VERSION)
+        return reference
 
     @cached_property
     def panel(self) -> Panel:
@@ -178,6 +216,33 @@ class NaturalScore(Metric):
         limit = self.config.budget if isinstance(self._judge, OpenAIJudge) else None
         budget = Budget(limit, self._folder) if limit else None
         return Panel(judge=self._judge, replies=self._folder, budget=budget)
+
+    def _calibrate(self) -> Calibration | None:
+        requests = calibration_requests(self.model, self.rubric)
+        if isinstance(self._judge, RecordedJudge) and not all(map(self._is_recorded, requests)):
+            return None
+        return calibrate(self.panel, requests)
+
+    def _is_recorded(self, request: Request) -> bool:
+        folders = [self._folder, *([self._judge.replies] if isinstance(self._judge, RecordedJudge) else [])]
+        return any(folder.find(request) for folder in folders)
+
+    def _fits(self, calibration: Calibration | None) -> bool:
+        return calibration is not None and calibration.fits(
+            judge=self.model, rubric_sha256=self.rubric.sha256, set_version=SET_VERSION
+        )
+
+    @property
+    def _open_calibration(self) -> int:
+        if self._fits(read_calibration(self._calibration)):
+            return 0
+        records = [self._folder.record(case, vote) for case, vote in NAMES]
+        told = self.rubric.as_settings()
+        return sum(record is None or (record.model, record.rubric) != (self.model, told) for record in records)
+
+    @property
+    def _calibration(self) -> Path:
+        return self._folder.folder / CALIBRATION
 
     def _requests(self, case: Case, clip: Clip, rule: FrameRule, prefix: str) -> list[Request]:
         pictures = judge_pictures(clip, rule)
@@ -215,7 +280,7 @@ class NaturalScore(Metric):
             key=config.key(),
             key_variable=config.key_variable,
             price=config.price,
-            pace=Pace(config.per_minute),
+            pace=Pace(config.per_minute / self.place.processes if config.per_minute else None),
         )
 
 

@@ -13,15 +13,20 @@ from PIL import Image
 from pydantic import ValidationError
 
 from refeval.cases import Suite
+from refeval.catalogue import METRIC_BY_ID
 from refeval.documents import read_document
 from refeval.errors import CorruptFile, ExitCode, MissingPrerequisite
 from refeval.keys import file_sha256
+from refeval.metrics.judges.evidence import damaged_documents, votes_without_reply
 from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
 from refeval.runs import Run, superseded_files
 
 _Record = TypeVar("_Record", RenderRecord, ScoreRecord)
 
 
+_NATURAL = METRIC_BY_ID["natural"]
+# What the record of a judged case has; one that was brought from official files has none of it.
+_JUDGED = {"votes", "strict_votes", "judge", "rubric"}
 _LOST = (ScoreStatus.FAILED, ScoreStatus.UNPARSEABLE)
 
 
@@ -45,14 +50,14 @@ def check_run(run: Run) -> list[Finding]:
     """Verify a run folder.
 
     Every JSON document is held against its own digest, every clip against the sha256 of its record, every score
-    against the clip that lies there; then it is counted what each case lacks.
+    against the clip that lies there, and a judge's votes against its replies; then it is counted what each case lacks.
 
     Raises:
         BadInput: not a run folder.
         CorruptFile: the manifest or the suite is damaged, so nothing else can be judged.
     """
     suite = run.suite()
-    return [*_clips(run, suite), *_scores(run, suite), *_leftovers(run)]
+    return [*_clips(run, suite), *_scores(run, suite), *_judge(run), *_leftovers(run)]
 
 
 def exit_code(findings: list[Finding]) -> ExitCode:
@@ -138,6 +143,22 @@ def _against_clip(run: Run, record: ScoreRecord) -> Iterator[Finding]:
         yield Finding(severity=Severity.CORRUPT, text=text)
 
 
+def _judge(run: Run) -> Iterator[Finding]:
+    folder = run.folder / "judge"
+    for path, error in damaged_documents(folder):
+        yield _damaged(path, error, "it is made again when it is next needed")
+    judged = [r for r in run.score_records() if r.metric == _NATURAL.id and set(r.details) >= _JUDGED]
+    lacking = {r.case: names for r in judged if (names := votes_without_reply(folder, r.case, r.details))}
+    if lacking:
+        case, names = next(iter(lacking.items()))
+        text = (
+            f"{_NATURAL.label}: {len(lacking)} of {len(judged)} judged cases lack a reply of the judge (it is missing, "
+            f"damaged or another one), e.g. '{case}', vote {', '.join(names)}; their scores stand, they cannot be "
+            "replayed"
+        )
+        yield Finding(severity=Severity.NOTE, text=text)
+
+
 def _leftovers(run: Run) -> Iterator[Finding]:
     superseded = len(list(superseded_files(run)))
     if superseded:
@@ -155,9 +176,9 @@ def _read(path: Path, kind: type[_Record]) -> _Record:
     return record
 
 
-def _damaged(path: Path, error: Exception) -> Finding:
+def _damaged(path: Path, error: Exception, cure: str = "the next run makes it again") -> Finding:
     reason = error.what if isinstance(error, CorruptFile) else f"{path}: {str(error).splitlines()[0]}"
-    return Finding(severity=Severity.CORRUPT, text=f"{reason}; the next run makes it again")
+    return Finding(severity=Severity.CORRUPT, text=f"{reason}; {cure}")
 
 
 def check_references(suite: Suite) -> list[Finding]:

@@ -17,12 +17,14 @@ class Place:
         device: ``auto`` (the GPU, where a model needs one), ``cpu`` or ``cuda``.
         memory: a preset of the generator (:mod:`refeval.generators.wan.memory`), or ``auto``.
         gpus_per_clip: over how many GPUs one clip's model is spread.
+        processes: of this command that work side by side.
     """
 
     weights: Path | None = None
     device: str = "auto"
     memory: str = "auto"
     gpus_per_clip: int = 1
+    processes: int = 1
 
     @property
     def layout(self) -> str:

@@ -3,7 +3,7 @@
 ::
 
     RUN/  manifest.json   suite.json   videos/<case>.mp4 + <case>.json   scores/<metric>/<case>.json
-          references/   leases/   logs/   reports/
+          judge/   references/   leases/   logs/   reports/
 
 Every file is whole or absent (:mod:`refeval.documents`). A result whose task key no longer fits is kept in a
 folder ``superseded/`` beside its successor.
@@ -331,7 +331,7 @@ def make_manifest(
 
 def superseded_files(run: Run) -> Iterator[Path]:
     """Results whose task key no longer fits; they are kept and never read for a total."""
-    for pattern in ("videos/superseded/*", "scores/*/superseded/*"):
+    for pattern in ("videos/superseded/*", "scores/*/superseded/*", "judge/superseded/*"):
         yield from sorted(run.folder.glob(pattern))
 
 

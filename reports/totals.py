@@ -11,6 +11,7 @@ from refeval.cases import Category
 from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
 from refeval.protocols import MetricTotal, ProtocolName, Total, applies
 from refeval.records import RenderStatus, ScoreStatus
+from refeval.reports.judge_notes import judge_note
 from refeval.reports.published_rows import NO_PART, NO_PART_NOTE, add_published, published_beside
 from refeval.reports.table import Section, Table, csv_text
 from refeval.reports.views import SHOWN_PROTOCOLS, RunView, as_view, metric_label, run_labels
@@ -169,9 +170,11 @@ def _run_rows(
             cells = [_metric_cell(view, metrics.get(metric), notes) for metric in METRIC_BY_ID]
             scored, applicable = _coverage(total)
             rows.append((label, protocol.value, _total_cell(total, notes), *cells, f"{scored}/{applicable}"))
-            notes += [note for metric in total.metrics if (note := _zeros_note(label, total, metric))]
+            notes += [zeros for metric in total.metrics if (zeros := _zeros_note(label, total, metric))]
             if allow_missing and protocol is ProtocolName.STRICT and not total.complete:
                 notes.append(_LOWER_NOTE)
+        if note := judge_note(view, label):
+            notes.append(note)
     return rows, notes
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/judge/<case>.<repeat>.json     superseded/<case>.<repeat>.<key>.json
+    RUN/judge/<case>.<repeat>.json     superseded/<case>.<repeat>.<key>.json     calibration.json
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class ReplyRecord(BaseModel):
             pictures_sha256=request.pictures_sha256,
             **answered,
         )
+
+    def belongs_at(self, path: Path) -> bool:
+        """Whether a file is where this record is to lie."""
+        return path.name == f"{self.case}.{self.repeat}.json"
 
     def reply(self) -> Reply:
         """The reply."""
@@ -140,8 +144,13 @@ class ReplyFolder:
 
     def record(self, case: str, repeat: str) -> ReplyRecord | None:
         """What is recorded for a vote; None if there is nothing or it is damaged."""
-        record = _read(self.path(case, repeat))
-        return record if record is not None and (record.case, record.repeat) == (case, repeat) else None
+        path = self.path(case, repeat)
+        record = _read(path)
+        return record if record is not None and record.belongs_at(path) else None
+
+    def paths(self) -> list[Path]:
+        """Every file of a current reply, readable or not, by name."""
+        return sorted(self.folder.glob(_CURRENT))
 
     def write(self, request: Request, reply: Reply) -> None:
         """Record a reply; one to another request is kept aside.
@@ -193,12 +202,25 @@ class RecordedJudge:
         )
 
 
-_ALL = ("*.json", "superseded/*.json")
+# A calibration has a dot less in its name.
+_CURRENT = "*.*.json"
+_ALL = (_CURRENT, "superseded/*.*.*.json")
+
+
+def load_reply(path: Path) -> ReplyRecord:
+    """Read a recorded reply.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFile: it does not match its digest.
+        ValidationError: it is something else.
+    """
+    return ReplyRecord.model_validate(read_document(path))
 
 
 def _read(path: Path) -> ReplyRecord | None:
     with contextlib.suppress(OSError, CorruptFile, ValidationError):
-        return ReplyRecord.model_validate(read_document(path))
+        return load_reply(path)
     return None
 
 

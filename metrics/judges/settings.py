@@ -33,7 +33,8 @@ class JudgeConfig:
         rubric: REFEVAL_JUDGE_RUBRIC: the user's copy of the official script, or a rubric of the user's own (.txt).
         budget: REFEVAL_JUDGE_BUDGET: ``5 USD``, ``2000000 tokens`` or ``540 calls``.
         price: REFEVAL_JUDGE_PRICE: ``INPUT/OUTPUT`` in dollars per million tokens.
-        per_minute: REFEVAL_JUDGE_RPM: calls per minute and process.
+        per_minute: REFEVAL_JUDGE_RPM: calls per minute of a command, over all its processes.
+        calibration: REFEVAL_JUDGE_CALIBRATION: ``RUN/judge/calibration.json`` of an earlier run, to see the drift.
         offline: nobody is asked over a network: what HF_HUB_OFFLINE, and so ``--offline``, says.
     """
 
@@ -46,6 +47,7 @@ class JudgeConfig:
     budget: Limit | None = None
     price: Price | None = None
     per_minute: float | None = None
+    calibration: Path | None = None
     offline: bool = False
 
     @classmethod
@@ -73,6 +75,7 @@ class JudgeConfig:
             budget=Limit.parse(budget) if budget else None,
             price=Price.parse(price) if price else None,
             per_minute=_rate(rate) if rate else None,
+            calibration=_path(given.get("CALIBRATION")),
             offline=variables.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"},
         )
         config._check()
@@ -97,7 +100,7 @@ class JudgeConfig:
             raise BadInput("a REFEVAL_JUDGE_BUDGET in USD needs prices", cure=cure)
 
 
-_KNOWN = ("URL", "LOCAL", "REPLAY", "MODEL", "KEY_ENV", "RUBRIC", "BUDGET", "PRICE", "RPM")
+_KNOWN = ("URL", "LOCAL", "REPLAY", "MODEL", "KEY_ENV", "RUBRIC", "BUDGET", "PRICE", "RPM", "CALIBRATION")
 
 
 def _refuse_unknown(given: Mapping[str, str]) -> None:

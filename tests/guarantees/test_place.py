@@ -93,7 +93,7 @@ def test_the_place_reaches_the_worker_and_only_the_layout_is_hashed(setting: _Se
     weights = setting.folder / "weights"
     first = ("--weights", weights, "--device", "cpu", "--memory", "stream")
     assert refeval(*setting.command("placed"), *first, env=setting.env).returncode == 0
-    expected = {"weights": str(weights), "device": "cpu", "memory": "stream", "gpus_per_clip": 1}
+    expected = {"weights": str(weights), "device": "cpu", "memory": "stream", "gpus_per_clip": 1, "processes": 1}
     assert [notes["place"] for notes in setting.notes()] == [expected] * len(CASES)
     assert str(weights) not in (setting.run / "manifest.json").read_text()
     elsewhere = {**setting.env, "REFEVAL_WEIGHTS": str(setting.folder)}

@@ -33,7 +33,8 @@ def test_every_metric_scores_and_goes_on_after_a_kill(tmp_path: Path) -> None:
         whole = tmp_path / "whole"
         done = refeval("run", *SMALL, "--out", whole, env=env)
         assert done.returncode == 0, done.stderr
-        assert "at most 24 calls with 384 pictures, tokens unknown before the first reply, price unknown" in done.stderr
+        # Four cases with six votes, and eighteen for the calibration.
+        assert "at most 42 calls with 672 pictures, tokens unknown before the first reply, price unknown" in done.stderr
         assert {path.name for path in (whole / "scores").iterdir()} == set(METRIC_BY_ID)
         cut = tmp_path / "cut"
         process = start("run", *SMALL, "--out", cut, env=env)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from refeval.errors import MissingPrerequisite
+from refeval.errors import BadInput, MissingPrerequisite
 from refeval.metrics.judges.base import Request
+from refeval.metrics.judges.calibration import load_calibration
 from refeval.metrics.judges.frames import jpeg
 from refeval.metrics.judges.local import LONGEST_REPLY, LocalJudge, conversation
 from refeval.metrics.judges.rubric import OWN_RUBRIC
@@ -86,6 +88,29 @@ def test_the_same_request_gets_the_same_reply_and_votes_differ(model_folder: Pat
         assert 0 < reply.output_tokens <= LONGEST_REPLY
 
 
+def test_pictures_are_processed_once_for_all_votes_on_them(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    seen = []
+    preprocess = Qwen2VLImageProcessorPil.preprocess
+
+    def counted(processor: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(len(images))
+        return preprocess(processor, images, *args, **kwargs)
+
+    monkeypatch.setattr(Qwen2VLImageProcessorPil, "preprocess", counted)
+    judge = LocalJudge(model_folder)
+    votes = [(repeat, seed) for repeat in ("1", "2", "3") for seed in (0, 1)]
+    said = {vote: judge.ask(_request(*vote)).text for vote in votes}
+    assert seen == [3, 3]
+    for vote in votes:
+        assert LocalJudge(model_folder).ask(_request(*vote)).text == said[vote]
+    del seen[:]
+    for seed in (2, 1, 0):
+        judge.ask(_request("1", seed))
+    assert seen == [3, 3], "the two sets used last are kept, no more"
+
+
 def test_every_picture_takes_its_tokens(model_folder: Path) -> None:
     few, more = _request("1"), _request("1")
     few = replace(few, pictures=few.pictures[:2])
@@ -111,6 +136,22 @@ def test_the_metric_names_the_judge_by_its_weights(model_folder: Path, tmp_path:
     assert str(model_folder.parent) not in str(metric.settings())
     replayed = NaturalScore(JudgeConfig(local=tmp_path, replay=tmp_path, model=metric.model))
     assert replayed.settings() == metric.settings()
+
+
+def test_it_is_calibrated_like_any_other_judge(model_folder: Path, tmp_path: Path) -> None:
+    metric = NaturalScore(JudgeConfig(local=model_folder, offline=True))
+    metric.keep_in(tmp_path / "run")
+    assert metric.estimate([]).calls == 18
+    metric.begin()
+    path = tmp_path / "run/judge/calibration.json"
+    kept = load_calibration(path)
+    assert (kept.judge, kept.served, kept.reason, len(kept.votes)) == (metric.model, [metric.model], None, 6)
+    other = NaturalScore(JudgeConfig(local=model_folder, model="named-otherwise", calibration=path))
+    other.keep_in(tmp_path / "other")
+    for ask in (other.prepare, other.begin, lambda: other.cost([])):
+        with pytest.raises(BadInput, match="another judge"):
+            ask()
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_folder_without_a_model_is_a_missing_prerequisite(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_every_variable() -> None:
             "REFEVAL_JUDGE_PRICE": "2.5/10",
             "REFEVAL_JUDGE_RPM": "30",
             "REFEVAL_JUDGE_REPLAY": "/run/judge",
+            "REFEVAL_JUDGE_CALIBRATION": "/run/judge/calibration.json",
             "MY_KEY": "secret",
             "HF_HUB_OFFLINE": "1",
         }
@@ -41,6 +42,7 @@ def test_every_variable() -> None:
         price=Price(input=2.5, output=10.0),
         per_minute=30.0,
         replay=Path("/run/judge"),
+        calibration=Path("/run/judge/calibration.json"),
         offline=True,
     )
     assert config.key({"MY_KEY": " secret\n"}) == "secret"

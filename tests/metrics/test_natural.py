@@ -22,6 +22,7 @@ from refeval.metrics.judges.base import JudgeUnavailable
 from refeval.metrics.judges.limits import Limit, Price
 from refeval.metrics.judges.settings import JudgeConfig
 from refeval.metrics.natural import NaturalScore
+from refeval.place import Place
 from tests.metrics.scripted_judge import SERVED, Answer, ScriptedJudge, answering
 
 _CASE = Case(id="faceobj_1", category=Category.FACEOBJ, prompt="", references=())
@@ -167,10 +168,13 @@ def test_the_budget_stops_the_judge_and_keeps_what_is_recorded(tmp_path: Path) -
     assert score.details["price_usd"] == pytest.approx(0.6)
 
 
-def test_the_pace_holds_for_all_threads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 4])
+def test_the_pace_holds_for_all_threads_and_is_shared_by_the_processes(tmp_path: Path, processes: int) -> None:
     with answering("4") as server:
         started = time.monotonic()
-        _metric(tmp_path, url=server.url, per_minute=600.0).score(_CASE, _clip(40))
+        metric = _metric(tmp_path, url=server.url, per_minute=600.0 * processes)
+        metric.place = Place(processes=processes)
+        metric.score(_CASE, _clip(40))
         assert time.monotonic() - started >= 0.5
         assert len(server.requests) == 6
 
@@ -179,10 +183,14 @@ def test_the_estimate_comes_before_the_first_call(tmp_path: Path) -> None:
     cases = [_CASE, Case(id="faceobj_2", category=Category.FACEOBJ, prompt="", references=())]
     with answering("4") as server:
         metric = _metric(tmp_path, url=server.url)
-        assert str(metric.estimate(cases)).startswith("at most 12 calls with 192 pictures, tokens unknown")
+        # 6 votes on each case, and 18 that calibrate the judge.
+        assert metric.cost(cases).startswith("at most 30 calls with 480 pictures, tokens unknown")
         assert server.requests == []
         metric.score(_CASE, _clip(40))
-        assert str(metric.estimate(cases)) == "at most 6 calls with 96 pictures, about 6,006 tokens, price unknown"
+        assert metric.cost(cases) == "at most 24 calls with 384 pictures, about 24,024 tokens, price unknown"
+        metric.begin()
+        assert metric.estimate(cases).calls == 6
+        assert _metric(tmp_path, url=server.url, model="other").estimate(cases).calls == 6 + 18
 
 
 def _environment(server: ScriptedJudge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +256,7 @@ def test_importing_and_making_the_metric_loads_no_heavy_package() -> None:
 import sys
 from refeval.metrics.judges.settings import JudgeConfig
 from refeval.metrics.natural import NaturalScore
+from refeval.place import Place
 NaturalScore(JudgeConfig(url="http://h/v1")).settings()
 print(sorted({"openai", "tenacity", "torch", "transformers"} & set(sys.modules)))
 """
