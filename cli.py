@@ -1,4 +1,4 @@
-"""Command line: wiring only. What a command does and prints stands in ``refeval/commands.py``."""
+"""Command line: wiring only. What a command does and prints stands in ``refeval/commands/``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from refeval import __version__, commands
+from refeval import __version__
+from refeval.commands import conformance as conforming
+from refeval.commands import console, fetch, listing, options, results, work
 from refeval.errors import ExitCode, RefevalError
 from refeval.evaluation import Target
 from refeval.signals import Stopped, stop_in_order, stop_received
@@ -21,7 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 a defect of refeval, 2 wrong input or something to install first, 3 done but "
-    "cases are missing or failed, 4 damaged files, 5 disk full, 130 and 143 stopped by a signal.",
+    "cases are missing or failed, 4 damaged files, 5 disk full, 6 not the official value, 130 and 143 stopped by a "
+    "signal.",
 )
 fetch_app = typer.Typer(help="Download what runs need; the only command that opens a connection.", no_args_is_help=True)
 app.add_typer(fetch_app, name="fetch")
@@ -56,6 +59,10 @@ MemoryOption = Annotated[
     str, typer.Option("--memory", metavar="PRESET", help="auto, or a preset of the model: see docs/generators.md.")
 ]
 GpusOption = Annotated[int | None, typer.Option("--gpus", min=1, help="One process per GPU, on so many.")]
+GpuMemoryOption = Annotated[
+    float | None,
+    typer.Option("--gpu-memory", metavar="GB", help="Plan the metrics for GPUs of so many GB; by default as found."),
+]
 GpusPerClipOption = Annotated[int, typer.Option("--gpus-per-clip", min=1, help="Spread one model over so many GPUs.")]
 DecoderOption = Annotated[str, typer.Option("--decoder", help="pyav or decord; both give the same frames.")]
 LifelessOption = Annotated[
@@ -111,6 +118,7 @@ def run(
     memory: MemoryOption = "auto",
     gpus: GpusOption = None,
     gpus_per_clip: GpusPerClipOption = 1,
+    gpu_memory: GpuMemoryOption = None,
     decoder: DecoderOption = "pyav",
     accept_lifeless: LifelessOption = False,
     retry_failed: RetryOption = False,
@@ -124,10 +132,12 @@ def run(
     Run the same command again to go on after a stop: what is recorded is kept.
     """
     target = Target(model=model, suite=suite, data=data, seed=seed, size=size, frames=frames, fps=fps, out=out)
-    selection = commands.selection(cases, category, limit, shard)
-    place = commands.place(weights, device, memory, gpus_per_clip)
-    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed, place, gpus, tiny=tiny)
-    _leave(commands.run(target, selection, manner, score=True, dry_run=dry_run, offline=offline, as_json=json))
+    selection = options.selection(cases, category, limit, shard)
+    place = options.place(weights, device, memory, gpus_per_clip)
+    manner = options.manner(
+        metrics, workers, decoder, accept_lifeless, retry_failed, place, gpus, tiny=tiny, gpu_memory=gpu_memory
+    )
+    _leave(work.run(target, selection, manner, score=True, dry_run=dry_run, offline=offline, as_json=json))
 
 
 @app.command()
@@ -157,10 +167,10 @@ def render(
 ) -> None:
     """Render the clips of a suite without scoring them; `refeval score RUN` goes on from there."""
     target = Target(model=model, suite=suite, data=data, seed=seed, size=size, frames=frames, fps=fps, out=out)
-    selection = commands.selection(cases, category, limit, shard)
-    place = commands.place(weights, device, memory, gpus_per_clip)
-    manner = commands.manner(None, workers, "pyav", False, retry_failed, place, gpus)
-    _leave(commands.run(target, selection, manner, score=False, dry_run=dry_run, offline=offline, as_json=json))
+    selection = options.selection(cases, category, limit, shard)
+    place = options.place(weights, device, memory, gpus_per_clip)
+    manner = options.manner(None, workers, "pyav", False, retry_failed, place, gpus)
+    _leave(work.run(target, selection, manner, score=False, dry_run=dry_run, offline=offline, as_json=json))
 
 
 @app.command()
@@ -176,18 +186,23 @@ def score(
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     gpus: GpusOption = None,
+    gpu_memory: GpuMemoryOption = None,
     tiny: TinyOption = False,
     decoder: DecoderOption = "pyav",
     accept_lifeless: LifelessOption = False,
     retry_failed: RetryOption = False,
+    dry_run: DryRunOption = False,
     offline: OfflineOption = False,
     json: JsonOption = False,
 ) -> None:
     """Score the clips of a run folder."""
-    selection = commands.selection(cases, category, limit, shard)
-    place = commands.place(weights, device, "auto", 1)
-    manner = commands.manner(metrics, workers, decoder, accept_lifeless, retry_failed, place, gpus, tiny=tiny)
-    _leave(commands.score(run_folder, selection, manner, data=data, offline=offline, as_json=json))
+    selection = options.selection(cases, category, limit, shard)
+    place = options.place(weights, device, "auto", 1)
+    manner = options.manner(
+        metrics, workers, decoder, accept_lifeless, retry_failed, place, gpus, tiny=tiny, gpu_memory=gpu_memory
+    )
+    done = work.score(run_folder, selection, manner, data=data, dry_run=dry_run, offline=offline, as_json=json)
+    _leave(done)
 
 
 @app.command()
@@ -199,7 +214,7 @@ def total(
     json: JsonOption = False,
 ) -> None:
     """Print the TotalScore and its metrics."""
-    _leave(commands.total(path, domain=domain, protocol=protocol, allow_missing=allow_missing, as_json=json))
+    _leave(results.total(path, domain=domain, protocol=protocol, allow_missing=allow_missing, as_json=json))
 
 
 @app.command()
@@ -210,13 +225,13 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Write Markdown, CSV and a web page from run folders; needs neither weights nor a GPU."""
-    _leave(commands.report(runs, out=out, data=data, as_json=json))
+    _leave(results.report(runs, out=out, data=data, as_json=json))
 
 
 @app.command()
 def check(run_folder: RunArgument, json: JsonOption = False) -> None:
     """Verify every file of a run against its sha256 and say what is missing."""
-    _leave(commands.check(run_folder, as_json=json))
+    _leave(results.check(run_folder, as_json=json))
 
 
 @app.command()
@@ -226,7 +241,7 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Show how a total came about, or what one case adds to it."""
-    _leave(commands.explain(run_folder, case, as_json=json))
+    _leave(results.explain(run_folder, case, as_json=json))
 
 
 @app.command()
@@ -237,7 +252,34 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write the official score files and the leaderboard submission file."""
-    _leave(commands.export(run_folder, out=out, name=name, as_json=json))
+    _leave(results.export(run_folder, out=out, name=name, as_json=json))
+
+
+@app.command()
+def conformance(
+    demo: Annotated[
+        Path, typer.Argument(metavar="DEMO", help="Folder with the official demo clips and their result files.")
+    ],
+    expected: Annotated[
+        Path | None, typer.Option("--expected", help="Folder of the result files, where DEMO holds several.")
+    ] = None,
+    suite: SuiteOption = "opens2v-open",
+    data: DataOption = None,
+    metrics: MetricsOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    tiny: TinyOption = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write all of it to this JSON file too.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Score the official demo clips and hold every value against the official one.
+
+    Exit code 0 says that every value that can be compared is equal or within its tolerance (docs/metrics.md).
+    """
+    place = options.place(weights, device, "auto", 1)
+    manner = options.manner(metrics, None, "pyav", False, False, place, tiny=tiny)
+    done = conforming.conformance(demo, manner, expected=expected, suite=suite, data=data, out=out, as_json=json)
+    _leave(done)
 
 
 @fetch_app.command("suite")
@@ -252,7 +294,7 @@ def fetch_suite(
     json: JsonOption = False,
 ) -> None:
     """Download the data of a suite; run it again to go on after a stop. With --offline: verify what is there."""
-    _leave(commands.fetch_suite(name, data, revision=revision, offline=offline, as_json=json))
+    _leave(fetch.fetch_suite(name, data, revision=revision, offline=offline, as_json=json))
 
 
 @fetch_app.command("model")
@@ -280,7 +322,7 @@ def fetch_model(
     Every file is checked against the hub's sha256, and recorded.
     With --offline: verify what is there.
     """
-    _leave(commands.fetch_model(name, weights, revision=revision, offline=offline, as_json=json))
+    _leave(fetch.fetch_model(name, weights, revision=revision, offline=offline, as_json=json))
 
 
 @fetch_app.command("metrics")
@@ -294,7 +336,7 @@ def fetch_metrics(
     json: JsonOption = False,
 ) -> None:
     """Download the weights of the metrics, or of some of them; as `refeval fetch model` does."""
-    _leave(commands.fetch_metrics(metrics, weights, offline=offline, as_json=json))
+    _leave(fetch.fetch_metrics(metrics, weights, offline=offline, as_json=json))
 
 
 @app.command()
@@ -307,25 +349,25 @@ def cases(
     json: JsonOption = False,
 ) -> None:
     """List the cases of a suite, or the suites, or verify all images."""
-    _leave(commands.cases(suite, data=data, category=category, list_suites=list_suites, check=check, as_json=json))
+    _leave(listing.cases(suite, data=data, category=category, list_suites=list_suites, check=check, as_json=json))
 
 
 @app.command()
 def models(json: JsonOption = False) -> None:
     """List the generators."""
-    _leave(commands.models(as_json=json))
+    _leave(listing.models(as_json=json))
 
 
 @app.command()
 def metrics(json: JsonOption = False) -> None:
     """List the metrics, and which of them can run."""
-    _leave(commands.metrics(as_json=json))
+    _leave(listing.metrics(as_json=json))
 
 
 @app.command()
 def doctor(json: JsonOption = False) -> None:
     """Say what is installed, what is missing, and the command that mends it."""
-    _leave(commands.doctor(as_json=json))
+    _leave(listing.doctor(as_json=json))
 
 
 def _leave(code: ExitCode) -> None:
@@ -348,15 +390,15 @@ def _last_word(error: BaseException) -> ExitCode:
     stop = stop_received()
     if stop:
         command = shlex.join(["refeval", *sys.argv[1:]])
-        commands.say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
+        console.say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
         return stop.exit_code
     if isinstance(error, RefevalError):
-        commands.say_error(str(error))
+        console.say_error(str(error))
         return error.exit_code
     if isinstance(error, OSError) and error.filename:
-        commands.say_error(f"{error.filename}: {error.strerror}\n  cure  look at the path and its permissions")
+        console.say_error(f"{error.filename}: {error.strerror}\n  cure  look at the path and its permissions")
         return ExitCode.USAGE
-    commands.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
+    console.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
     return ExitCode.BUG
 
 

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     INCOMPLETE = 3
     CORRUPT = 4
     DISK_FULL = 5
+    DIFFERS = 6
     INTERRUPTED = 130
     TERMINATED = 143
 

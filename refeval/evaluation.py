@@ -6,9 +6,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from refeval.cases import Case, ClipSpec, Suite
@@ -16,6 +16,8 @@ from refeval.clips import decoder_version
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.generators.base import Generator
 from refeval.gpus import require_gpus, share_gpus
+from refeval.metrics.base import MemoryNeed
+from refeval.passes import Pass, device_memory, plan_passes
 from refeval.place import Place
 from refeval.records import FINE_STATUSES
 from refeval.registry import load_generator, load_metric, metric_targets
@@ -73,6 +75,7 @@ class Manner:
         place: where and by what means models and metrics work.
         gpus: how many GPUs are shared out, so many per process as a clip is spread over; 0: none is, and
             ``workers`` counts.
+        gpu_memory: gigabytes that each GPU has for metrics; by default what its driver says.
     """
 
     metrics: tuple[str, ...] = ()
@@ -83,6 +86,7 @@ class Manner:
     tiny: bool = False
     place: Place = field(default_factory=Place)
     gpus: int = 0
+    gpu_memory: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,52 +249,100 @@ def costs(run: Run, cases: Sequence[Case], manner: Manner) -> dict[str, str]:
     return said
 
 
+def plan_scoring(manner: Manner) -> list[Pass]:
+    """Which metrics score together on the device of this manner.
+
+    Raises:
+        BadInput: as :func:`wanted_metrics`, or an impossible amount of memory.
+        MissingPrerequisite: as :func:`wanted_metrics`.
+    """
+    needs = {}
+    for metric_id in wanted_metrics(manner):
+        try:
+            needs[metric_id] = load_metric(metric_id, manner.place, tiny=manner.tiny).memory()
+        except MissingPrerequisite:
+            # Its worker will say so; the others go on.
+            needs[metric_id] = MemoryNeed()
+    sharing = 1 if manner.gpus else manner.workers
+    return plan_passes(needs, device_memory(manner.place, given=manner.gpu_memory, sharing=sharing))
+
+
+def plan_orders(
+    run: Run, cases: Sequence[Case], phases: Sequence[Phase], manner: Manner, *, model: str | None, data: Path | None
+) -> list[Order]:
+    """What is to be done, in order: the clips, then the scores, one order for each pass over the clips.
+
+    Every order has worker processes of its own, so that their end frees the memory for the next.
+
+    Raises:
+        BadInput: as :func:`plan_scoring`.
+        MissingPrerequisite: likewise.
+    """
+    steps: list[tuple[Phase, list[str]]] = [(Phase.RENDER, [])] if Phase.RENDER in phases else []
+    if Phase.SCORE in phases:
+        steps += [(Phase.SCORE, list(together.metrics)) for together in plan_scoring(manner)]
+    return [
+        Order(
+            run=run.folder,
+            model=model,
+            data=data,
+            phase=phase,
+            cases=[case.id for case in cases],
+            metrics=metrics,
+            decoder=manner.decoder,
+            accept_lifeless=manner.accept_lifeless,
+            place=manner.place,
+            tiny=manner.tiny,
+        )
+        for phase, metrics in steps
+    ]
+
+
 def carry_out(
     run: Run,
     cases: Sequence[Case],
-    phases: Sequence[Phase],
+    orders: Sequence[Order],
     manner: Manner,
     *,
-    model: str | None,
-    data: Path | None,
-    on_event: Callable[[Event], None],
+    on_event: Callable[[int, Event], None],
 ) -> Outcome:
-    """Render or score cases of a run with worker processes.
+    """Render and score cases of a run with worker processes.
+
+    Args:
+        run: the run folder.
+        cases: of the orders.
+        orders: of :func:`plan_orders`.
+        manner: likewise.
+        on_event: takes the number of the order, from 0, and what its workers tell.
 
     Raises:
         RefevalError: the work cannot go on; what is recorded stays.
         Stopped: by a signal.
     """
     keep_references(run, cases)
-    order = Order(
-        run=run.folder,
-        model=model,
-        data=data,
-        phases=list(phases),
-        cases=[case.id for case in cases],
-        metrics=wanted_metrics(manner),
-        decoder=manner.decoder,
-        accept_lifeless=manner.accept_lifeless,
-        place=manner.place,
-        tiny=manner.tiny,
-    )
     if manner.retry_failed:
-        _set_failures_aside(run, order)
-    gpus = share_gpus(manner.gpus, manner.place.gpus_per_clip)
-    outcome = Supervisor(order, workers=len(gpus) or manner.workers, gpus=gpus, on_event=on_event).run()
-    run.leases.sweep()
-    if order.metrics and Phase.SCORE in phases and len(outcome.unavailable) == len(order.metrics):
+        _set_failures_aside(run, orders)
+    outcome = Outcome()
+    for number, order in enumerate(orders):
+        gpus = share_gpus(manner.gpus, manner.place.gpus_per_clip if order.phase is Phase.RENDER else 1)
+        workers = len(gpus) or manner.workers
+        placed = order.model_copy(update={"place": replace(order.place, processes=workers)})
+        outcome.add(Supervisor(placed, workers=workers, gpus=gpus, on_event=partial(on_event, number)).run())
+        run.leases.sweep()
+    metrics = [metric_id for order in orders for metric_id in order.metrics]
+    if metrics and len(outcome.unavailable) == len(metrics):
         raise next(iter(outcome.unavailable.values()))
     return outcome
 
 
-def _set_failures_aside(run: Run, order: Order) -> None:
+def _set_failures_aside(run: Run, orders: Sequence[Order]) -> None:
     # Once, before the workers start: a task that fails again must not be tried again by the next worker.
-    for case_id in order.cases:
-        if Phase.RENDER in order.phases:
-            run.set_failure_aside(run.render_path(case_id))
-        for metric_id in order.metrics if Phase.SCORE in order.phases else ():
-            run.set_failure_aside(run.score_path(metric_id, case_id))
+    for order in orders:
+        for case_id in order.cases:
+            if order.phase is Phase.RENDER:
+                run.set_failure_aside(run.render_path(case_id))
+            for metric_id in order.metrics:
+                run.set_failure_aside(run.score_path(metric_id, case_id))
 
 
 def exit_code(outcome: Outcome) -> ExitCode:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
 from refeval.cases import Case
 from refeval.errors import MissingPrerequisite, RefevalError
-from refeval.evaluation import Manner, Prepared, wanted_metrics
+from refeval.evaluation import Manner, Prepared, plan_scoring, wanted_metrics
 from refeval.metrics.base import Metric
+from refeval.passes import Pass
 from refeval.records import RenderStatus, ScoreStatus
 from refeval.registry import load_metric
 from refeval.rendering import Renderer
@@ -24,6 +25,24 @@ _BYTES_PER_PIXEL = 0.08
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreForecast:
+    """What is left to score.
+
+    Attributes:
+        open: cases to score, by metric id.
+        unavailable: metrics that cannot run here.
+        passes: which metrics score together.
+        seconds: estimate for one worker, from tasks timed in this run or in runs of the same clip size beside it;
+            None: nothing like it was timed yet.
+    """
+
+    open: dict[str, int]
+    unavailable: tuple[str, ...]
+    passes: list[Pass]
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """What is left to do.
 
@@ -32,11 +51,8 @@ class Forecast:
         cases: selected.
         render: clips to render, or to take where they are ready.
         nothing: cases that no ready clip exists for; they become ``missing``.
-        score: cases to score, by metric id.
-        unavailable: metrics that cannot run here.
-        render_seconds: estimate for one worker, from tasks timed in this run or in runs of the same model and
-            clip size beside it; None: nothing like it was timed yet.
-        score_seconds: likewise, from runs of the same clip size.
+        scores: what is left to score then.
+        render_seconds: estimate for one worker, as for scores, from runs of the same model.
         clip_bytes: for the clips to render.
         basis: what ``clip_bytes`` rests on, in words.
     """
@@ -45,10 +61,8 @@ class Forecast:
     cases: int
     render: int
     nothing: int
-    score: dict[str, int]
-    unavailable: tuple[str, ...]
+    scores: ScoreForecast
     render_seconds: float | None
-    score_seconds: float | None
     clip_bytes: int
     basis: str
 
@@ -60,26 +74,59 @@ def forecast(prepared: Prepared, manner: Manner) -> Forecast:
         BadInput: the folder holds another run.
     """
     run = Run(prepared.folder)
-    metrics, unavailable = _metrics(manner)
-    to_render, to_score = prepared.cases, {metric_id: prepared.cases for metric_id in metrics}
-    if prepared.exists():
-        to_render = _to_render(run, prepared, manner)
-        to_score = _to_score(run, prepared.cases, to_render, metrics, manner)
+    begun = prepared.exists()
+    to_render = _to_render(run, prepared, manner) if begun else prepared.cases
     nothing = [case for case in to_render if prepared.ready and not prepared.generator.inputs(case)]
     rendered = [case for case in to_render if case not in nothing]
-    scored = {id_: sum(case not in nothing for case in cases) for id_, cases in to_score.items()}
+    timings = _timings_nearby(run.folder, Phase.RENDER, ClipText.of(prepared.clip), prepared.model)
     clip_bytes, basis = _clip_bytes(run, prepared, rendered)
     return Forecast(
         folder=run.folder,
         cases=len(prepared.cases),
         render=len(rendered),
         nothing=len(nothing),
-        score=scored,
-        unavailable=tuple(unavailable),
-        render_seconds=_seconds(prepared, Phase.RENDER, len(rendered), {"render"}),
-        score_seconds=_seconds(prepared, Phase.SCORE, max(scored.values(), default=0), set(scored)),
+        scores=_scores(run, prepared.cases, manner, ClipText.of(prepared.clip), to_render, nothing, begun=begun),
+        render_seconds=_seconds(timings, len(rendered), ["render"]),
         clip_bytes=clip_bytes,
         basis=basis,
+    )
+
+
+def forecast_scores(run: Run, cases: Sequence[Case], manner: Manner) -> ScoreForecast:
+    """Look what scoring the clips of a run would do.
+
+    Raises:
+        BadInput: as :func:`refeval.evaluation.plan_scoring`.
+        MissingPrerequisite: likewise.
+    """
+    return _scores(run, cases, manner, run.manifest.clip, fresh=[], nothing=[], begun=True)
+
+
+def _scores(
+    run: Run,
+    cases: Sequence[Case],
+    manner: Manner,
+    clip: ClipText,
+    fresh: Sequence[Case],
+    nothing: Sequence[Case],
+    *,
+    begun: bool,
+) -> ScoreForecast:
+    metrics, unavailable = _metrics(manner)
+    pending = _to_score(run, cases, fresh, metrics, manner) if begun else {metric_id: cases for metric_id in metrics}
+    left = {id_: sum(case not in nothing for case in cases) for id_, cases in pending.items()}
+    passes = plan_scoring(manner)
+    timings = list(_timings_nearby(run.folder, Phase.SCORE, clip))
+    seconds = [
+        _seconds(timings, max((left[id_] for id_ in group.metrics if id_ in left), default=0), group.metrics)
+        for group in passes
+    ]
+    known = [second for second in seconds if second is not None]
+    return ScoreForecast(
+        open=left,
+        unavailable=tuple(unavailable),
+        passes=passes,
+        seconds=sum(known) if len(known) == len(seconds) else None,
     )
 
 
@@ -106,7 +153,7 @@ def _to_render(run: Run, prepared: Prepared, manner: Manner) -> list[Case]:
 
 def _to_score(
     run: Run, cases: Sequence[Case], to_render: Sequence[Case], metrics: dict[str, Metric], manner: Manner
-) -> dict[str, list[Case]]:
+) -> dict[str, Sequence[Case]]:
     scorer = Scorer(run, metrics, decoder=manner.decoder, accept_lifeless=manner.accept_lifeless)
     fresh = {case.id for case in to_render}
     left: dict[str, list[Case]] = {metric_id: [] for metric_id in metrics}
@@ -116,30 +163,29 @@ def _to_score(
             pending |= {id_ for id_, status in scorer.statuses(case).items() if status == ScoreStatus.FAILED}
         for metric_id in pending:
             left[metric_id].append(case)
-    return left
+    return {**left}
 
 
-def _seconds(prepared: Prepared, phase: Phase, tasks: int, parts: set[str]) -> float | None:
-    times = [t.seconds for t in _timings_nearby(prepared, phase) if t.phase is phase and set(t.parts) == parts]
+def _seconds(timings: Iterable[Timing], tasks: int, parts: Sequence[str]) -> float | None:
+    times = [timing.seconds for timing in timings if sorted(timing.parts) == sorted(parts)]
     if not tasks:
         return 0.0
     return tasks * mean(times) if times else None
 
 
-def _timings_nearby(prepared: Prepared, phase: Phase) -> Iterator[Timing]:
-    own = list(read_timings(prepared.folder))
-    parent = prepared.folder.parent
-    if own or not parent.is_dir():
-        yield from own
+def _timings_nearby(folder: Path, phase: Phase, clip: ClipText, model: str | None = None) -> Iterator[Timing]:
+    """Of this run, else of runs beside it with such clips, and of this model if one is named."""
+    own = list(read_timings(folder))
+    if own or not folder.parent.is_dir():
+        yield from (timing for timing in own if timing.phase is phase)
         return
-    for neighbour in sorted(path for path in parent.iterdir() if (path / "manifest.json").is_file()):
+    for neighbour in sorted(path for path in folder.parent.iterdir() if (path / "manifest.json").is_file()):
         try:
             manifest = Run(neighbour).manifest
         except RefevalError:
             continue
-        same_model = phase is Phase.SCORE or manifest.model == prepared.model
-        if same_model and manifest.clip == ClipText.of(prepared.clip):
-            yield from read_timings(neighbour)
+        if manifest.clip == clip and model in (None, manifest.model):
+            yield from (timing for timing in read_timings(neighbour) if timing.phase is phase)
 
 
 def _clip_bytes(run: Run, prepared: Prepared, cases: Sequence[Case]) -> tuple[int, str]:

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from refeval.records import FINE_STATUSES
-from refeval.work import Event, Phase
-
-_TITLES = {Phase.RENDER: "render", Phase.SCORE: "score"}
+from refeval.work import Event, Order, Phase
 
 
 class ProgressView:
-    """Shows the events of a supervisor; a context manager.
+    """Shows the events of a command's orders; a context manager.
 
     Args:
-        phases: in order.
-        cases: how many tasks each phase has.
+        orders: in turn; a bar for each.
         console: where to draw.
     """
 
-    def __init__(self, phases: list[Phase], cases: int, console: Console) -> None:
+    def __init__(self, orders: Sequence[Order], console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<8}"),
+            TextColumn("{task.description:<9}"),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
@@ -35,8 +42,9 @@ class ProgressView:
             TextColumn("{task.fields[now]}"),
             console=console,
         )
-        self._seen: set[tuple[Phase, str | None]] = set()
-        self._tasks = {phase: self._progress.add_task(_TITLES[phase], total=cases, now="", bad=0) for phase in phases}
+        self._seen: set[tuple[int, str | None]] = set()
+        for title, order in zip(_titles(orders), orders, strict=True):
+            self._progress.add_task(title, total=len(order.cases), now="", bad=0)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -47,23 +55,31 @@ class ProgressView:
     ) -> None:
         self._progress.stop()
 
-    def see(self, event: Event) -> None:
-        """Take the next event."""
+    def see(self, order: int, event: Event) -> None:
+        """Take the next event of the order of this number."""
         if event.phase is None:
             return
-        task = self._tasks[event.phase]
+        task = self._progress.task_ids[order]
         if event.kind == "start":
             self._progress.update(task, now=event.case or "")
-        elif event.kind == "end" and (event.phase, event.case) not in self._seen:
+        elif event.kind == "end" and (order, event.case) not in self._seen:
             # Every worker tells of every case, be it only that another one had recorded it.
-            self._seen.add((event.phase, event.case))
+            self._seen.add((order, event.case))
             self._progress.advance(task)
             self._progress.update(task, now=self._remark(task, event))
 
-    def _remark(self, task: int, event: Event) -> str:
+    def _remark(self, task: TaskID, event: Event) -> str:
         fields = self._progress.tasks[task].fields
         fields["bad"] += any(status not in FINE_STATUSES for status in event.statuses.values())
         return f"{fields['bad']} not ok" if fields["bad"] else ""
+
+
+def _titles(orders: Sequence[Order]) -> list[str]:
+    passes = [order for order in orders if order.phase is Phase.SCORE]
+    return [
+        f"score {passes.index(order) + 1}/{len(passes)}" if order in passes and len(passes) > 1 else order.phase.value
+        for order in orders
+    ]
 
 
 class _Rate(ProgressColumn):

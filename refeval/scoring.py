@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from refeval.applicability import official_applies, strict_applies
 from refeval.cases import Case
@@ -17,6 +18,19 @@ from refeval.records import RANDOM_WEIGHTS, RenderRecord, RenderStatus, ScoreRec
 from refeval.redaction import describe_failure
 from refeval.runs import Run
 from refeval.signals import raise_if_stopped
+
+
+@dataclass(frozen=True)
+class NoClip:
+    """Why there is nothing to score.
+
+    Attributes:
+        status: what every metric of the case gets.
+        reason: likewise.
+    """
+
+    status: ScoreStatus
+    reason: str
 
 
 class Scorer:
@@ -60,43 +74,53 @@ class Scorer:
         records = {metric_id: self.run.score_record(metric_id, case.id) for metric_id in self.metrics}
         return {metric_id: record.status.value for metric_id, record in records.items() if record}
 
-    def score(self, case: Case, keys: Mapping[str, str], pending: list[str]) -> None:
-        """Score and record the pending metrics; a failure becomes a recorded status with its reason."""
-        render = self.run.render_record(case.id)
-        wanted = [m for m in pending if official_applies(m, case) or strict_applies(m, case)]
-        for metric_id in pending:
-            if metric_id not in wanted:
-                reason = "the suite gives this case nothing to measure"
-                self._write(case, metric_id, keys, render, ScoreStatus.NOT_APPLICABLE, reason)
+    def open(self, case: Case, pending: Sequence[str]) -> Clip | NoClip | None:
+        """Decode the clip of a case as far as the pending metrics need it; None: not one of them applies."""
+        wanted = self._applicable(case, pending)
         if not wanted:
-            return
-        try:
-            clip = self._open(case, render, load=len(wanted) > 1)
-        except _NoClip as error:
-            for metric_id in wanted:
-                self._write(case, metric_id, keys, render, error.status, error.reason)
-            return
-        for metric_id in wanted:
-            self._score_one(case, metric_id, keys, render, clip)
-
-    def _open(self, case: Case, render: RenderRecord | None, *, load: bool) -> Clip:
+            return None
+        render = self.run.render_record(case.id)
         if render is None or render.status is RenderStatus.MISSING:
-            reason = (render.reason if render else None) or "no clip was rendered"
-            raise _NoClip(ScoreStatus.MISSING, reason)
+            return NoClip(ScoreStatus.MISSING, (render.reason if render else None) or "no clip was rendered")
         if render.status is RenderStatus.FAILED:
-            raise _NoClip(ScoreStatus.FAILED, f"no clip: {render.reason}")
+            return NoClip(ScoreStatus.FAILED, f"no clip: {render.reason}")
         if not self.run.has_clip(render):
-            raise _NoClip(ScoreStatus.FAILED, "the clip is not the one that was rendered (sha256 differs)")
+            return NoClip(ScoreStatus.FAILED, "the clip is not the one that was rendered (sha256 differs)")
         expected = self.run.manifest.expected
         check = HealthCheck(expected.spec() if expected else None, accept_lifeless=self.accept_lifeless)
         try:
             clip = open_clip(self.run.clip_path(case.id), decoder=self.decoder, check=check)
-            if load:
+            if len(wanted) > 1:
+                # Read once and kept, where several look at it.
                 _ = clip.frames
         except UnusableClip as error:
-            raise _NoClip(ScoreStatus.FAILED, error.what) from error
+            return NoClip(ScoreStatus.FAILED, error.what)
         fault_point("decoded")
         return clip
+
+    def score(self, case: Case, keys: Mapping[str, str], pending: Sequence[str], clip: Clip | NoClip | None) -> None:
+        """Score and record the pending metrics; a failure becomes a recorded status with its reason.
+
+        Args:
+            case: to score.
+            keys: of :meth:`keys`.
+            pending: of :meth:`pending`.
+            clip: what :meth:`open` gave for them.
+        """
+        render = self.run.render_record(case.id)
+        wanted = self._applicable(case, pending)
+        for metric_id in pending:
+            if metric_id not in wanted:
+                reason = "the suite gives this case nothing to measure"
+                self._write(case, metric_id, keys, render, ScoreStatus.NOT_APPLICABLE, reason)
+            elif isinstance(clip, NoClip):
+                self._write(case, metric_id, keys, render, clip.status, clip.reason)
+            else:
+                assert clip is not None, "a metric applies"
+                self._score_one(case, metric_id, keys, render, clip)
+
+    def _applicable(self, case: Case, metric_ids: Sequence[str]) -> list[str]:
+        return [m for m in metric_ids if official_applies(m, case) or strict_applies(m, case)]
 
     def _score_one(
         self, case: Case, metric_id: str, keys: Mapping[str, str], render: RenderRecord | None, clip: Clip
@@ -196,10 +220,3 @@ class Scorer:
             return {str(i): file_sha256(file) for i, file in enumerate(metric.inputs(case))}
         except MissingPrerequisite as error:
             return {"missing": error.what}
-
-
-class _NoClip(Exception):
-    def __init__(self, status: ScoreStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason

@@ -47,6 +47,13 @@ class Outcome:
     )
     unavailable: dict[str, RefevalError] = field(default_factory=dict)
 
+    def add(self, other: Outcome) -> None:
+        """Take in how the next order of the same command ended."""
+        for phase, cases in other.statuses.items():
+            for case_id, statuses in cases.items():
+                self.statuses[phase].setdefault(case_id, {}).update(statuses)
+        self.unavailable.update(other.unavailable)
+
 
 @dataclass
 class _Worker:

@@ -20,19 +20,19 @@ class Phase(StrEnum):
 
 
 class Order(BaseModel):
-    """The work of one command on one run folder.
+    """Work of one kind on one run folder: its clips, or the scores of metrics whose models are loaded together.
 
     Attributes:
         run: the run folder.
         model: as given on the command line; None when nothing is rendered.
         data: folder of the reference images, if known.
-        phases: in order.
+        phase: what is made.
         cases: ids, in order.
-        metrics: ids.
+        metrics: ids; none when clips are rendered.
         decoder: ``pyav`` or ``decord``.
         accept_lifeless: score black and frozen clips, as the official scripts do.
         place: where and by what means the model works.
-        overlap: store a clip while the next one is rendered.
+        overlap: store a clip while the next one is rendered; decode one while the one before is scored.
         tiny: score with small random weights.
         spare_memory: go over to the model's low-memory preset before the first clip.
     """
@@ -42,7 +42,7 @@ class Order(BaseModel):
     run: Path
     model: str | None
     data: Path | None
-    phases: list[Phase]
+    phase: Phase
     cases: list[str]
     metrics: list[str]
     decoder: str = "pyav"

@@ -21,17 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refeval.cases import Case, select_cases
+from refeval.clips import Clip
 from refeval.errors import ExitCode, MissingPrerequisite, RefevalError, Unavailable
 from refeval.metrics.base import Metric
 from refeval.records import RenderRecord
 from refeval.registry import load_generator, load_metric
 from refeval.rendering import RENDER, Renderer
 from refeval.runs import Run
-from refeval.scoring import Scorer
+from refeval.scoring import NoClip, Scorer
 from refeval.signals import Stopped, no_interruption, raise_if_stopped, stop_in_order, stop_received
 from refeval.work import Event, Order, Phase, Problem
 
 _POLL_S = 0.2
+# Others may hold or have done the next few cases; beyond them a look costs more than it saves.
+_LOOK_AHEAD = 8
 
 Tell = Callable[[Event], None]
 
@@ -48,10 +51,9 @@ def execute(order: Order, tell: Tell) -> None:
     """
     run = Run(order.run)
     cases = select_cases(run.suite(order.data), order.cases)
-    for phase in order.phases:
-        tasks: _Tasks = _Rendering(run, order, tell) if phase is Phase.RENDER else _Scoring(run, order, tell)
-        with contextlib.closing(tasks):
-            _work_off(tasks, cases)
+    tasks: _Tasks = _Rendering(run, order, tell) if order.phase is Phase.RENDER else _Scoring(run, order, tell)
+    with contextlib.closing(tasks):
+        _work_off(tasks, cases)
 
 
 def _work_off(tasks: _Tasks, cases: list[Case]) -> None:
@@ -180,8 +182,22 @@ class _Rendering(_Tasks):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Claimed:
+    """A case whose lease is held and whose clip is decoded, or is being decoded."""
+
+    case: Case
+    keys: Mapping[str, str]
+    pending: list[str]
+    lease: ExitStack
+    clip: Future[Clip | NoClip | None]
+
+
 class _Scoring(_Tasks):
-    """The scores of an order."""
+    """The scores of an order: the clip of one case is decoded while the case before is scored.
+
+    Metrics, leases, events and signals belong to the main thread.
+    """
 
     def __init__(self, run: Run, order: Order, tell: Tell) -> None:
         self.tell = tell
@@ -199,50 +215,107 @@ class _Scoring(_Tasks):
             decoder=order.decoder,
             accept_lifeless=order.accept_lifeless,
         )
+        self.overlap = order.overlap
+        self.background = ThreadPoolExecutor(1)
+        self.next: _Claimed | None = None
 
     def attempt(self, case: Case, ahead: list[Case]) -> bool:
         """Have every score of a case recorded."""
-        keys = self.scorer.keys(case)
-        if not self.scorer.pending(case, keys):
-            self._end(case)
-            return True
-        with self.leases.hold(f"score.{case.id}") as ours:
-            if not ours:
+        if self.next and self.next.case is case:
+            claimed, self.next = self.next, None
+        else:
+            keys = self.scorer.keys(case)
+            if not self.scorer.pending(case, keys):
+                self._end(case)
+                return True
+            taken = self._claim(case)
+            if taken is None:
                 return False
+            claimed = taken
+        with claimed.lease:
+            if not claimed.pending:
+                self._end(case)
+                return True
+            started = time.monotonic()
+            if self.overlap:
+                self._look_ahead(ahead[1:])
+            self._score(claimed)
+            self._end(case, seconds=time.monotonic() - started)
+        return True
+
+    def close(self) -> None:
+        """Let go of the case whose turn did not come."""
+        try:
+            if self.next:
+                with self.next.lease:
+                    self.next = None
+        finally:
+            self.background.shutdown()
+
+    def _look_ahead(self, cases: list[Case]) -> None:
+        """Claim the next case that is free, so that its clip is decoded meanwhile."""
+        # One metric alone takes its frames from the decoder as they come; there is nothing to do in advance.
+        if self.next or len(self.metrics) < 2:
+            return
+        for case in cases[:_LOOK_AHEAD]:
+            if self.scorer.pending(case, self.scorer.keys(case)):
+                self.next = self._claim(case)
+                if self.next:
+                    return
+
+    def _claim(self, case: Case) -> _Claimed | None:
+        """Take the lease of a case and begin to decode its clip; None while another worker has it."""
+        with ExitStack() as lease:
+            with no_interruption():
+                ours = lease.enter_context(self.leases.hold(f"{Phase.SCORE}.{case.id}"))
+            if not ours:
+                return None
             # Another worker may have finished it, or rendered a new clip, between our look and our lease.
             keys = self.scorer.keys(case)
             pending = self._prepared(self.scorer.pending(case, keys))
             if pending:
                 starting = {metric_id: keys[metric_id] for metric_id in pending}
                 self.tell(Event(kind="start", phase=Phase.SCORE, case=case.id, keys=starting))
-                started = time.monotonic()
-                self._score(case, keys, pending)
-                self._end(case, seconds=time.monotonic() - started)
-            else:
-                self._end(case)
-            return True
+            with no_interruption():
+                clip = self.background.submit(self.scorer.open, case, pending)
+                return _Claimed(case=case, keys=keys, pending=pending, lease=lease.pop_all(), clip=clip)
 
-    def _score(self, case: Case, keys: Mapping[str, str], pending: list[str]) -> None:
+    def _score(self, claimed: _Claimed) -> None:
+        clip = claimed.clip.result()
+        # What was claimed while the case before was scored may have lost a metric to it.
+        pending = [metric_id for metric_id in claimed.pending if metric_id in self.metrics]
         while pending:
             try:
-                return self.scorer.score(case, keys, pending)
+                return self.scorer.score(claimed.case, claimed.keys, pending, clip)
             except Unavailable as error:
                 del self.metrics[error.metric]
                 self._unavailable(error.metric, error)
-                pending = self.scorer.pending(case, keys)
+                pending = self.scorer.pending(claimed.case, claimed.keys)
 
     def _prepared(self, metric_ids: list[str]) -> list[str]:
         for metric_id in metric_ids:
             if metric_id not in self.ready:
                 try:
-                    self.metrics[metric_id].prepare()
-                    self.ready.add(metric_id)
-                except MissingPrerequisite as error:
+                    self._prepare(metric_id)
+                except (MissingPrerequisite, Unavailable) as error:
                     del self.metrics[metric_id]
                     self._unavailable(metric_id, error)
         return [metric_id for metric_id in metric_ids if metric_id in self.ready]
 
-    def _unavailable(self, metric_id: str, error: MissingPrerequisite) -> None:
+    def _prepare(self, metric_id: str) -> None:
+        metric = self.metrics[metric_id]
+        metric.prepare()
+        ours = False
+        while not ours:
+            raise_if_stopped()
+            with self.leases.hold(f"begin.{metric_id}") as ours:
+                if ours:
+                    metric.begin()
+            if not ours:
+                time.sleep(_POLL_S)
+        self.ready.add(metric_id)
+
+    def _unavailable(self, metric_id: str, error: RefevalError) -> None:
         self.tell(Event(kind="unavailable", metric=metric_id, problem=Problem.of(error)))
 
     def _end(self, case: Case, *, seconds: float | None = None) -> None:

@@ -1,0 +1,54 @@
+"""What every command prints with: text for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from refeval.errors import ExitCode
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Keep the command's own exit code when ``| head`` has seen enough."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+# No text is markup: paths and prompts may hold brackets.
+OUT = _Console(markup=False, highlight=False)
+ERR = _Console(markup=False, highlight=False, stderr=True)
+
+
+def say_error(text: str) -> None:
+    """Print an error as the program's last word."""
+    ERR.print(f"refeval: {text}", soft_wrap=True)
+
+
+def say(line: str) -> None:
+    OUT.print(line, soft_wrap=True)
+
+
+def say_written(written: Sequence[Path]) -> None:
+    for path in written:
+        say(f"written     {path}")
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    OUT.out(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), highlight=False)
+
+
+def show_rows(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> ExitCode:
+    if as_json:
+        print_json({title: [dict(row) for row in rows]})
+        return ExitCode.OK
+    from refeval.reports.table import Table
+
+    columns = tuple(rows[0])
+    texts = tuple(tuple(str(row[column]) for column in columns) for row in rows)
+    OUT.print(Table(title=title, columns=columns, rows=texts, left=len(columns)).terminal())
+    return ExitCode.OK
