@@ -34,7 +34,11 @@ class Flow:
 
 def motion_amplitude(path: Path) -> float:
     """``motion_fb`` of a video file."""
-    frames = _decode(path)
+    return amplitude_of(_decode(path))
+
+
+def amplitude_of(frames: list[Image.Image]) -> float:
+    """``motion_fb`` of all frames of a video."""
     fields = _farneback(frames)
     small = [_downscale(field.flow) for field in fields]
     _lucas_kanade(frames)

@@ -46,12 +46,12 @@ class GmeMetric(Metric):
         return self.store.sha256([file for source in self.sources for file in self.store.find(source, self.id)])
 
     def memory(self) -> MemoryNeed:
-        """Of its detector, if it has one, and of GME: 8.3 billion numbers; 32 pictures of up to 1280 tokens at once."""
+        """Of its detector, if it has one, and of GME: 7.75 billion numbers; 32 pictures of at most 1280 tokens."""
         if self.tiny:
             return MemoryNeed()
         size = 2 if self.precision == "float32" else 1
         # Under a name of its own where it is set up otherwise: such models are not shared.
-        gme = {f"gme {self.precision} {self.attention}": 16.6 * size}
+        gme = {f"gme {self.precision} {self.attention}": 15.5 * size}
         return MemoryNeed(models={**self.needs.models, **gme}, work=5.0 * size)
 
     def load_gme(self) -> Gme:

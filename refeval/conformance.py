@@ -163,7 +163,7 @@ class Conformance:
         cases = [row.case for row in self.rows]
         return Table(
             title="official values and ours",
-            columns=("metric", "verdict", "official", "ours", "difference", "tolerance"),
+            columns=("metric", "verdict", "official", "ours", "delta", "tolerance"),
             rows=tuple(_cells(row) for row in self.rows),
             left=2,
             sections=tuple(Section(first=cases.index(case), heading=case) for case in dict.fromkeys(cases)),
