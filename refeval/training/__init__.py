@@ -1,0 +1,1 @@
+"""Training RefAlign and its ablations."""
