@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, relu
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import normalize, relu
 
 # The most numbers of the matrix of similarities that are held at once: 32 MB in float32.
 _CHUNK = 8 << 20
