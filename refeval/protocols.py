@@ -235,7 +235,7 @@ def run_total(
         BadInput: a record of a case that the suite does not have, or two of the same metric and case.
     """
     domain = domain or suite.domain
-    table = _by_metric_and_case(suite, records)
+    table = records_by_metric_and_case(suite, records)
     metrics = []
     for slot in slots(protocol, domain):
         found = [table.get((slot.metric, case)) for case in applies(protocol, slot.metric, suite)]
@@ -288,7 +288,7 @@ def case_contributions(
         BadInput: also for a case that the suite does not have.
     """
     select_cases(suite, [case_id])
-    table = _by_metric_and_case(suite, records)
+    table = records_by_metric_and_case(suite, records)
     total = run_total(suite, table.values(), protocol=protocol, domain=domain, allow_missing=allow_missing)
     found = []
     for metric in total.metrics:
@@ -306,9 +306,9 @@ def _contribution(
     strict = protocol == ProtocolName.STRICT
     clamped = normalised = share = None
     if raw is not None:
-        clamped = _clamp(metric, raw, strict)
+        clamped = clamp(metric, raw, strict)
         normalised = metric.normalise(clamped)
-        if not _enters_mean(metric, raw, strict):
+        if not enters_mean(metric, raw, strict):
             reason = "the official code leaves zeros out of the mean"
         elif metric.averaged:
             share = metric.weight * normalised / metric.averaged
@@ -325,7 +325,12 @@ def _contribution(
     )
 
 
-def _by_metric_and_case(suite: Suite, records: Iterable[ScoreRecord]) -> dict[tuple[str, str], ScoreRecord]:
+def records_by_metric_and_case(suite: Suite, records: Iterable[ScoreRecord]) -> dict[tuple[str, str], ScoreRecord]:
+    """The records of published metrics by (metric, case).
+
+    Raises:
+        BadInput: as :func:`run_total`.
+    """
     cases = {case.id for case in suite.cases}
     table: dict[tuple[str, str], ScoreRecord] = {}
     for record in records:
@@ -346,7 +351,8 @@ def _value(record: ScoreRecord | None, protocol: ProtocolName) -> float | None:
     return record.strict_value if protocol == ProtocolName.STRICT else record.value
 
 
-def _clamp(slot: Slot, value: float, strict: bool) -> float:
+def clamp(slot: Slot, value: float, strict: bool) -> float:
+    """A value within the limits of its metric, raw unit; the official ones leave most metrics open below."""
     # The order of the arguments is the official one: with NaN first, min and max return NaN.
     if strict or slot.metric in {"aesthetics", "natural"}:
         return max(min(value, slot.high), slot.low)
@@ -355,12 +361,13 @@ def _clamp(slot: Slot, value: float, strict: bool) -> float:
     return min(value, slot.high)
 
 
-def _enters_mean(slot: Slot, value: float, strict: bool) -> bool:
+def enters_mean(slot: Slot, value: float, strict: bool) -> bool:
+    """Whether a value counts in the mean: the official protocols leave out a NexusScore of 0."""
     return strict or slot.metric != "nexus" or value != 0
 
 
 def _official_metric(slot: Slot, values: Sequence[float], statuses: dict[str, int]) -> MetricTotal:
-    kept = [_clamp(slot, value, False) for value in values if _enters_mean(slot, value, False)]
+    kept = [clamp(slot, value, False) for value in values if enters_mean(slot, value, False)]
     mean = _sum(kept) / len(kept) if kept else 0.0
     return _metric_total(slot, mean, len(kept), len(values), statuses)
 
@@ -370,7 +377,7 @@ def _strict_metric(slot: Slot, values: Sequence[float], statuses: dict[str, int]
     lost = applicable - len(values)
     if not allow_missing and (lost or not applicable):
         return _metric_total(slot, None, 0, len(values), statuses)
-    counted = [_clamp(slot, value, True) for value in values] + [slot.low] * lost
+    counted = [clamp(slot, value, True) for value in values] + [slot.low] * lost
     mean = _sum(counted) / applicable if applicable else slot.low
     return _metric_total(slot, mean, applicable, len(values), statuses)
 
