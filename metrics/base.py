@@ -86,7 +86,7 @@ class Metric(ABC):
         return self._store
 
     def settings(self) -> dict[str, Any]:
-        """What is measured and how (JSON types); hashed into the task key."""
+        """What is measured and how (JSON types): part of the task key, and kept in records; no path and no secret."""
         return {}
 
     def weights(self) -> dict[str, str]:

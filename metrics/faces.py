@@ -76,6 +76,14 @@ class FoundFace:
     picture: Picture
     offset: tuple[int, int] | None = None
 
+    @property
+    def pixels(self) -> tuple[int, int, int, int]:
+        """The box in ``picture``: left, top, right, bottom in whole pixels, nothing of it outside."""
+        height, width = self.picture.shape[:2]
+        shift = np.array([*(self.offset or (0, 0))] * 2)
+        left, top, right, bottom = np.rint(self.face.box - shift).clip(0, [width, height, width, height]).tolist()
+        return int(left), int(top), int(right), int(bottom)
+
     def crop(self) -> Picture:
         """The upright face, uint8 RGB, shape (224, 224, 3): always from the picture without padding."""
         landmarks = self.face.landmarks

@@ -25,6 +25,7 @@ from refeval.metrics.faces_models import SOURCES as SOURCES
 from refeval.metrics.faces_models import FaceModels, find_files, load_models, tiny_models
 from refeval.metrics.faces_scoring import (
     Embedding,
+    Match,
     arc_mean,
     clamp,
     confusions,
@@ -36,6 +37,7 @@ from refeval.metrics.faces_scoring import (
 )
 from refeval.reference_images import open_reference
 
+_BEST_CROPS = 3
 _FOLDERS = ("/man/", "/woman/", "/crop_woman/", "/crop_man/")
 
 
@@ -63,7 +65,8 @@ class FaceSim(Metric):
     version = "1"
     range = (0.0, 1.0)
     frames = Linspace(32)
-    libraries = ("numpy", "opencv-python-headless", "torch", "onnxruntime")
+    # onnxruntime for GPUs is a distribution of its own.
+    libraries = ("numpy", "opencv-python-headless", "torch", "onnxruntime", "onnxruntime-gpu")
     sources = SOURCES
     # CurricularFace, ArcFace and the detector in float32; what onnxruntime keeps for 32 pictures.
     needs = MemoryNeed(models={"faces": 0.5}, work=1.5)
@@ -133,7 +136,7 @@ class FaceSim(Metric):
         looks = self._look_at(clip)
         value, kept = official_mean([clamp(cosine(wanted.main, look.main)) if look.faces else None for look in looks])
         references = [self._reference(case, person) for person in people]
-        strict, details = _strict(people, references, looks)
+        strict, details = _strict(people, references, looks, self.frames.indices(len(clip)))
         if wanted.arc is not None:
             details["arc_score"] = arc_mean([_arc(wanted, look) for look in looks])
         details |= {"reference": chosen.path, "faces": [len(look.faces) for look in looks]}
@@ -164,6 +167,7 @@ class FaceSim(Metric):
         return [
             _Look(
                 faces=[next(embeddings) for _ in faces],
+                boxes=[face.pixels for face in faces],
                 largest=next((index for index, face in enumerate(faces) if face is best), 0),
                 arc=next(arcs, None) if best else None,
             )
@@ -177,11 +181,13 @@ class _Look:
 
     Attributes:
         faces: CurricularFace embedding of every face, float32, shape (D,).
+        boxes: left, top, right, bottom of every face in pixels.
         largest: index of the largest face; 0 without faces.
         arc: ArcFace embedding of the largest face, where there is one and the network is there.
     """
 
     faces: list[Embedding]
+    boxes: list[tuple[int, int, int, int]]
     largest: int
     arc: Embedding | None = None
 
@@ -196,7 +202,9 @@ def official_reference(case: Case) -> Reference | None:
     return next(iter([*named, *case.of_kind(ReferenceKind.PERSON)]), None)
 
 
-def _strict(people: list[Reference], references: list[_Look], looks: list[_Look]) -> tuple[float, dict[str, Any]]:
+def _strict(
+    people: list[Reference], references: list[_Look], looks: list[_Look], looked_at: Sequence[int]
+) -> tuple[float, dict[str, Any]]:
     """The strict value and what the reports show of it; a reference without a face is like none of the faces."""
     tables = [
         [[cosine(reference.main, face) for face in look.faces] if reference.faces else [] for reference in references]
@@ -205,15 +213,29 @@ def _strict(people: list[Reference], references: list[_Look], looks: list[_Look]
     matches = [match(table) for table in tables]
     confused, assigned = map(sum, zip(*map(confusions, tables, matches), strict=True))
     comparable = sum(bool(reference.faces) for reference in references) > 1
-    means = zip(people, per_reference(matches), references, strict=True)
+    crops = [_best_crops(position, matches, looks, looked_at) for position in range(len(references))]
+    means = zip(people, per_reference(matches), references, crops, strict=True)
     details = {
         "references": [
-            {"path": person.path, "similarity": mean, "face": bool(reference.faces)}
-            for person, mean, reference in means
+            {"path": person.path, "similarity": mean, "face": bool(reference.faces), "best_crops": best}
+            for person, mean, reference, best in means
         ],
         "identity_confusion": confused / assigned if comparable and assigned else None,
     }
     return strict_mean(matches), details
+
+
+def _best_crops(
+    position: int, matches: Sequence[Match], looks: Sequence[_Look], looked_at: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The faces that stand best for a reference, for the reports; a frame that was looked at twice is shown once."""
+    by_frame = {
+        frame: (one.similarities[position], look.boxes[face])
+        for frame, one, look in zip(looked_at, matches, looks, strict=True)
+        if (face := one.faces[position]) is not None
+    }
+    best = sorted(by_frame.items(), key=lambda item: (-item[1][0], item[0]))[:_BEST_CROPS]
+    return [{"frame": frame, "box": list(box), "similarity": similarity} for frame, (similarity, box) in best]
 
 
 def _arc(reference: _Look, look: _Look) -> float | None:

@@ -8,7 +8,6 @@ and the mean of the votes are the same.
 
 from __future__ import annotations
 
-import reprlib
 import statistics
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -17,9 +16,9 @@ from typing import Any
 
 from refeval.cases import Case
 from refeval.clips import Clip, FrameRule
-from refeval.errors import MissingPrerequisite, RefevalError, Unparseable
-from refeval.metrics.base import Metric, Score
-from refeval.metrics.judges.base import Judge, Reply, Request, parse_vote
+from refeval.errors import MissingPrerequisite, RefevalError
+from refeval.metrics.base import MemoryNeed, Metric, Score
+from refeval.metrics.judges.base import Judge, Request, read_vote
 from refeval.metrics.judges.calibration import CALIBRATION, Calibration, read_calibration, read_reference
 from refeval.metrics.judges.fixed_set import NAMES, SET_VERSION, calibrate, calibration_requests
 from refeval.metrics.judges.frames import (
@@ -31,7 +30,7 @@ from refeval.metrics.judges.frames import (
     judge_pictures,
 )
 from refeval.metrics.judges.limits import Budget, Estimate, Pace
-from refeval.metrics.judges.local import LocalJudge, local_model_name, model_files, weights_of
+from refeval.metrics.judges.local import LocalJudge, local_model_name, model_files, weights_of, weights_size
 from refeval.metrics.judges.panel import Panel
 from refeval.metrics.judges.replies import RecordedJudge, ReplyFolder
 from refeval.metrics.judges.rubric import Rubric, read_rubric
@@ -40,6 +39,8 @@ from refeval.metrics.judges.settings import OFFICIAL_MODEL, JudgeConfig
 
 VOTES = 3
 _STRICT = "strict-"
+# For 16 pictures and the rubric, about 3,500 tokens at once.
+_LOCAL_WORK_GB = 2.0
 
 
 class NaturalScore(Metric):
@@ -98,6 +99,12 @@ class NaturalScore(Metric):
     def weights(self) -> dict[str, str]:
         """Of a local judge."""
         return self._local_weights
+
+    def memory(self) -> MemoryNeed:
+        """Of a local judge, whose weights are published in bfloat16; one on a server needs none."""
+        if self._local is None:
+            return self.needs
+        return MemoryNeed(models={"judge": weights_size(self._local)}, work=_LOCAL_WORK_GB)
 
     def prepare(self) -> None:
         """Make the judge.
@@ -271,7 +278,7 @@ class NaturalScore(Metric):
         if config.replay:
             return _recorded(config.replay)
         if config.local:
-            return LocalJudge(config.local)
+            return LocalJudge(config.local, self.place.device)
         assert config.url, "a config names a judge"
         if config.offline:
             return RecordedJudge(self._folder.folder)
@@ -282,20 +289,6 @@ class NaturalScore(Metric):
             price=config.price,
             pace=Pace(config.per_minute / self.place.processes if config.per_minute else None),
         )
-
-
-def read_vote(request: Request, reply: Reply) -> float:
-    """The number in a reply.
-
-    Raises:
-        Unparseable: it is something else.
-    """
-    value = parse_vote(reply.text).value
-    if value is None:
-        said = reprlib.repr(reply.text) if reply.text else f"nothing (finish reason: {reply.finish_reason})"
-        where = f"judge/{request.case}.{request.repeat}.json"
-        raise Unparseable(f"vote {request.repeat} ({where}) is not a number from 1 to 5: {said}")
-    return value
 
 
 def _recorded(folder: Path) -> RecordedJudge:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from refeval.applicability import nexus_prompts
+from refeval.applicability import nexus_label
 from refeval.cases import Case, Reference
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CONFIDENCE_ABOVE = 0.6
 TEXT_ABOVE = 0.30
-_PEOPLE = frozenset({"Man", "Woman"})
 
 Corners = tuple[float, float, float, float]
 
@@ -88,21 +87,12 @@ class Sight:
 
 
 def scored_subjects(case: Case) -> list[Subject]:
-    """The references that NexusScore looks for, in order; empty where the suite gives it nothing.
-
-    Face cases skip their people, whose label is ``Man`` or ``Woman``; human cases call them ``human``. Everything
-    else, backgrounds too, keeps its label.
-    """
-    wanted = {path for path, _ in nexus_prompts(case)}
+    """The references that NexusScore looks for, in order; empty where the suite gives it nothing."""
     return [
-        Subject(position=position, reference=reference, label=_label(case, reference))
+        Subject(position=position, reference=reference, label=label)
         for position, reference in enumerate(case.references, 1)
-        if reference.path in wanted
+        if (label := nexus_label(case, reference)) is not None
     ]
-
-
-def _label(case: Case, reference: Reference) -> str:
-    return "human" if "human" in case.id and reference.label in _PEOPLE else reference.label
 
 
 def count_boxes(boxes: Sequence[FoundBox], text_n: Tensor, image_n: Tensor) -> list[int]:

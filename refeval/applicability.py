@@ -5,24 +5,29 @@ Source: OpenS2V-Nexus eval/get_facesim.py and eval/get_nexusscore.py at 210eb08 
 
 from __future__ import annotations
 
-from refeval.cases import Case, Category, ReferenceKind
+from refeval.cases import Case, Category, Reference, ReferenceKind
 
 _OFFICIAL_FACE_CATEGORIES = frozenset({Category.SINGLEFACE, Category.SINGLEHUMAN, Category.FACEOBJ, Category.HUMANOBJ})
 _FACE_CATEGORIES = _OFFICIAL_FACE_CATEGORIES | {Category.MULTIFACE, Category.MULTIHUMAN}
 
 
-def nexus_prompts(case: Case) -> list[tuple[str, str]]:
-    """(image path, label) of the references that NexusScore looks for.
+def nexus_label(case: Case, reference: Reference) -> str | None:
+    """What NexusScore compares a reference of a case with; None: it does not look for it.
 
-    Face cases skip their people, human cases call them ``human``; everything else, backgrounds too, keeps its label.
+    Face cases skip their people, whose label is ``Man`` or ``Woman``; human cases call them ``human``. Everything
+    else, backgrounds too, keeps its label.
     """
-    prompts = []
-    for reference in case.references:
-        person = reference.label in {"Man", "Woman"}
-        if "face" in case.id and person:
-            continue
-        prompts.append((reference.path, "human" if "human" in case.id and person else reference.label))
-    return prompts
+    if reference.label not in {"Man", "Woman"}:
+        return reference.label
+    if "face" in case.id:
+        return None
+    return "human" if "human" in case.id else reference.label
+
+
+def nexus_prompts(case: Case) -> list[tuple[str, str]]:
+    """(image path, label) of the references that NexusScore looks for."""
+    labels = ((reference.path, nexus_label(case, reference)) for reference in case.references)
+    return [(path, label) for path, label in labels if label is not None]
 
 
 def official_applies(metric_id: str, case: Case) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from refeval.applicability import official_applies, strict_applies
 from refeval.cases import Case
@@ -161,6 +164,7 @@ class Scorer:
             frames_used=score.frames_used,
             details={**score.details, **({RANDOM_WEIGHTS: True} if metric.tiny else {})},
             clip_sha256=render.sha256 if render else None,
+            made_by=self._made_by(metric),
         )
         self.run.write_score(record)
 
@@ -195,19 +199,33 @@ class Scorer:
             return f"{render.status}: {render.reason}"
         return str(render.sha256) if self.run.has_clip(render) else "damaged"
 
-    def _key(self, case: Case, metric: Metric, clip: str) -> str:
+    def _settings(self, metric: Metric) -> dict[str, Any]:
         expected = self.run.manifest.expected
+        return {
+            **metric.settings(),
+            "expected": expected.model_dump() if expected else None,
+            "accept_lifeless": self.accept_lifeless,
+        }
+
+    def _made_by(self, metric: Metric) -> dict[str, Any]:
+        """What of the task key two runs must have in common for their scores to be compared."""
+        weights = json.dumps(metric.weights(), sort_keys=True).encode()
+        return {
+            "version": metric.version,
+            "libraries": self._library_versions[metric.id],
+            "decoder": self._decoder_version,
+            "settings": self._settings(metric),
+            "weights": hashlib.sha256(weights).hexdigest(),
+        }
+
+    def _key(self, case: Case, metric: Metric, clip: str) -> str:
         return task_key(
             "score",
             case=case.digest(),
             seed=None,
             plugin=metric.id,
             version=f"{metric.version} ({self._library_versions[metric.id]})",
-            settings={
-                **metric.settings(),
-                "expected": expected.model_dump() if expected else None,
-                "accept_lifeless": self.accept_lifeless,
-            },
+            settings=self._settings(metric),
             weights=metric.weights(),
             decoder=self._decoder_version,
             layout="single",
@@ -220,3 +238,6 @@ class Scorer:
             return {str(i): file_sha256(file) for i, file in enumerate(metric.inputs(case))}
         except MissingPrerequisite as error:
             return {"missing": error.what}
+        except OSError as error:
+            # The metric will meet it too, and record it as the case's failure.
+            return {"unreadable": str(error.strerror)}

@@ -242,13 +242,39 @@ def _open_safetensors(path: Path, cure: str) -> dict[str, StoredTensor]:
     }
 
 
+class _Inert:
+    """Stands where a training log of mmengine kept its histories beside the weights; holds nothing, does nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+# Loading stays restricted to tensors: these names mean the class above, whatever is installed.
+_STAND_INS: list[Any] = [
+    (_Inert, name)
+    for name in (
+        "mmengine.logging.history_buffer.HistoryBuffer",
+        "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray._reconstruct",
+        "numpy.core.multiarray.scalar",
+        "numpy._core.multiarray.scalar",
+        "numpy.ndarray",
+        "numpy.dtype",
+    )
+]
+
+
 def _open_pickle(path: Path, cure: str) -> dict[str, StoredTensor]:
     with path.open("rb") as file:
         start = file.read(4)
     is_zip = start.startswith(b"PK")
     try:
         # Files of torch before 1.6 are no zip archives and cannot be mapped.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with torch.serialization.safe_globals(_STAND_INS):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         if not is_zip and not start.startswith(b"\x80"):
             raise _unreadable(path, error, cure) from error

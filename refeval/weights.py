@@ -104,6 +104,8 @@ class WeightsStore:
         """
         files = self.find(source, wanted_by)
         indexes = [path for path in files if path.name.endswith(_INDEX)]
+        # The same weights in two formats are one set: the one that holds nothing but tensors is read.
+        indexes = [path for path in indexes if path.name.endswith(".safetensors" + _INDEX)] or indexes
         weights = [path for path in files if path.suffix in _WEIGHTS]
         choices = indexes or weights
         if len(choices) == 1:

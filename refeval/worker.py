@@ -217,68 +217,64 @@ class _Scoring(_Tasks):
         )
         self.overlap = order.overlap
         self.background = ThreadPoolExecutor(1)
-        self.next: _Claimed | None = None
+        self.claims: dict[str, _Claimed] = {}
 
     def attempt(self, case: Case, ahead: list[Case]) -> bool:
         """Have every score of a case recorded."""
-        if self.next and self.next.case is case:
-            claimed, self.next = self.next, None
-        else:
-            keys = self.scorer.keys(case)
-            if not self.scorer.pending(case, keys):
+        if case.id not in self.claims:
+            if not self.scorer.pending(case, self.scorer.keys(case)):
                 self._end(case)
                 return True
-            taken = self._claim(case)
-            if taken is None:
+            if not self._claim(case):
                 return False
-            claimed = taken
+        claimed = self.claims[case.id]
         with claimed.lease:
             if not claimed.pending:
                 self._end(case)
-                return True
-            started = time.monotonic()
-            if self.overlap:
-                self._look_ahead(ahead[1:])
-            self._score(claimed)
-            self._end(case, seconds=time.monotonic() - started)
+            else:
+                started = time.monotonic()
+                if self.overlap:
+                    self._look_ahead(ahead[1:])
+                self._score(claimed)
+                self._end(case, seconds=time.monotonic() - started)
+        del self.claims[case.id]
         return True
 
     def close(self) -> None:
-        """Let go of the case whose turn did not come."""
+        """Let go of the cases whose turn did not come or was cut short."""
         try:
-            if self.next:
-                with self.next.lease:
-                    self.next = None
+            for claimed in self.claims.values():
+                claimed.lease.close()
         finally:
             self.background.shutdown()
 
     def _look_ahead(self, cases: list[Case]) -> None:
         """Claim the next case that is free, so that its clip is decoded meanwhile."""
         # One metric alone takes its frames from the decoder as they come; there is nothing to do in advance.
-        if self.next or len(self.metrics) < 2:
+        if len(self.claims) > 1 or len(self.metrics) < 2:
             return
         for case in cases[:_LOOK_AHEAD]:
-            if self.scorer.pending(case, self.scorer.keys(case)):
-                self.next = self._claim(case)
-                if self.next:
-                    return
+            if self.scorer.pending(case, self.scorer.keys(case)) and self._claim(case):
+                return
 
-    def _claim(self, case: Case) -> _Claimed | None:
-        """Take the lease of a case and begin to decode its clip; None while another worker has it."""
+    def _claim(self, case: Case) -> bool:
+        """Take the lease of a case and begin to decode its clip; False while another worker has it."""
         with ExitStack() as lease:
             with no_interruption():
                 ours = lease.enter_context(self.leases.hold(f"{Phase.SCORE}.{case.id}"))
             if not ours:
-                return None
+                return False
             # Another worker may have finished it, or rendered a new clip, between our look and our lease.
             keys = self.scorer.keys(case)
             pending = self._prepared(self.scorer.pending(case, keys))
             if pending:
                 starting = {metric_id: keys[metric_id] for metric_id in pending}
                 self.tell(Event(kind="start", phase=Phase.SCORE, case=case.id, keys=starting))
+            # A signal must not part a lease from the list of those that are let go of.
             with no_interruption():
                 clip = self.background.submit(self.scorer.open, case, pending)
-                return _Claimed(case=case, keys=keys, pending=pending, lease=lease.pop_all(), clip=clip)
+                self.claims[case.id] = _Claimed(case=case, keys=keys, pending=pending, lease=lease.pop_all(), clip=clip)
+        return True
 
     def _score(self, claimed: _Claimed) -> None:
         clip = claimed.clip.result()

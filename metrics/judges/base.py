@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import reprlib
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Protocol
 
-from refeval.errors import Unavailable
+from refeval.errors import Unavailable, Unparseable
 from refeval.metrics.judges.frames import chat_request, pictures_sha256
 from refeval.metrics.judges.rubric import Rubric
 
@@ -127,3 +128,17 @@ def parse_vote(text: str) -> Vote:
     if _NUMBER.fullmatch(number) and LOWEST <= float(number) <= HIGHEST:
         return Vote(value=float(number), status=VoteStatus.VALID)
     return Vote(value=None, status=VoteStatus.UNPARSEABLE)
+
+
+def read_vote(request: Request, reply: Reply) -> float:
+    """The number in a reply.
+
+    Raises:
+        Unparseable: it is something else.
+    """
+    value = parse_vote(reply.text).value
+    if value is None:
+        said = reprlib.repr(reply.text) if reply.text else f"nothing (finish reason: {reply.finish_reason})"
+        where = f"judge/{request.case}.{request.repeat}.json"
+        raise Unparseable(f"vote {request.repeat} ({where}) is not a number from 1 to 5: {said}")
+    return value

@@ -57,6 +57,15 @@ def weights_of(folder: Path) -> dict[str, str]:
     return {file.name: known_sha256(file) or compute_sha256(file) for file in model_files(folder)}
 
 
+def weights_size(folder: Path) -> float:
+    """Gigabytes (1e9 bytes) of the weights, in the precision in which they are stored.
+
+    Raises:
+        MissingPrerequisite: as :func:`model_files`.
+    """
+    return sum(file.stat().st_size for file in model_files(folder) if file.suffix == ".safetensors") / 1e9
+
+
 def local_model_name(name: str, weights: Mapping[str, str]) -> str:
     """What a local judge is called in settings and records: a name, and what its folder holds."""
     digest = hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()
@@ -66,15 +75,17 @@ def local_model_name(name: str, weights: Mapping[str, str]) -> str:
 class LocalJudge:
     """Qwen2.5-VL: pictures and rubric in, a short text out; the same request gets the same reply on the same machine.
 
-    Loaded with the first request, on a GPU if there is one (bfloat16), else on the CPU (float32). One request at a
-    time, from whatever thread.
+    Loaded with the first request, in bfloat16 on a GPU and in float32 on the CPU. One request at a time, from whatever
+    thread.
 
     Args:
         folder: as :func:`transformers.PreTrainedModel.save_pretrained` leaves it, with tokenizer and image processor.
+        device: ``auto`` (the GPU that torch sees, else the CPU), ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "auto") -> None:
         self.folder = folder
+        self.device = device
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
 
@@ -142,7 +153,7 @@ class LocalJudge:
         import torch
         from transformers import Qwen2_5_VLForConditionalGeneration
 
-        device = pick_device("auto", "natural")
+        device = pick_device(self.device, "natural")
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             self.folder, dtype=dtype, local_files_only=True, use_safetensors=True

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from refeval.errors import BadInput, MissingPrerequisite
-from refeval.metrics.networks.gme_pretrained import load_pretrained, refuse_others, shapes_of
+from refeval.metrics.networks.gme_pretrained import load_pretrained
 from refeval.metrics.networks.gme_tiny import fill_randomly
+from refeval.metrics.networks.wanted_tensors import cured_by, refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
 
 Tower = Callable[[Tensor], Tensor]
@@ -83,9 +84,12 @@ def load_open_clip(name: str, weights: Path, device: torch.device) -> tuple[Towe
     if name not in open_clip.list_models():
         raise BadInput(f"open_clip has no architecture '{name}'", cure="one of open_clip.list_models()")
     visual = open_clip.create_model(name, load_weights=False, pretrained_text=False).visual
-    state = to_open_clip({key: tensor.read() for key, tensor in open_checkpoint(weights, "aesthetics").tensors.items()})
+    cure = f"give a whole file with the weights of open_clip's {name}"
+    with cured_by(cure):
+        stored = open_checkpoint(weights, "aesthetics").tensors
+    state = to_open_clip({key: tensor.read() for key, tensor in stored.items()})
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    refuse_others(weights, found, shapes_of(visual), f"open_clip's {name}", "aesthetics")
+    refuse_others(weights, found, shapes_of(visual), f"open_clip's {name}", cure)
     visual.load_state_dict(state)
     return visual.float().eval().to(device), visual.image_size[0]
 

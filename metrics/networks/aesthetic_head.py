@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from refeval.metrics.networks.gme_pretrained import refuse_others, shapes_of
+from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
+from refeval.weights import fetch_command
 
 WIDTH = 768
 """Of the embeddings of CLIP ViT-L/14."""
@@ -67,6 +68,6 @@ def load_head(file: Path) -> nn.Module:
     width = shapes.get("weight" if is_linear else "layers.0.weight", ())[-1:] or (WIDTH,)
     with torch.device("meta"):
         head = nn.Linear(width[0], 1) if is_linear else AestheticHead(width[0])
-    refuse_others(file, shapes, shapes_of(head), "an aesthetic head", "aesthetics")
+    refuse_others(file, shapes, shapes_of(head), "an aesthetic head", fetch_command("aesthetics", None))
     head.load_state_dict({key: tensor.read() for key, tensor in checkpoint.tensors.items()}, assign=True)
     return head.float().eval()

@@ -19,6 +19,7 @@ from refeval.devices import pick_device
 from refeval.metrics.networks.aesthetic_clip import Tower, load_clip, load_open_clip, tiny_clip
 from refeval.metrics.networks.aesthetic_head import AestheticHead, load_head
 from refeval.metrics.networks.gme_tiny import fill_randomly
+from refeval.metrics.networks.wanted_tensors import cured_by
 
 _BATCH = 32
 
@@ -94,7 +95,9 @@ def open_clip_rater(model: str, clip: Path, head: Path, device: str) -> Rater:
     """
     place = pick_device(device, "aesthetics")
     tower, size = load_open_clip(model, clip, place)
-    return Rater(tower, load_head(head).to(place), place, size)
+    with cured_by(f"give a whole file with a head for the embeddings of open_clip's {model}"):
+        loaded = load_head(head)
+    return Rater(tower, loaded.to(place), place, size)
 
 
 def tiny_rater() -> Rater:

@@ -9,7 +9,6 @@ GPU gives the numbers of a CPU up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from refeval.errors import BadInput
+from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
+from refeval.weights import fetch_command
 
 INPUT_SIZE = 112
 _SCALE = 16
@@ -145,17 +145,7 @@ def load_curricularface(file: Path, *, device: str = "cpu") -> CurricularFace:
     stored = open_checkpoint(file, "facesim").tensors
     with torch.device("meta"):
         network = CurricularFace()
-    _refuse_others(file, {key: tensor.shape for key, tensor in stored.items()}, network)
+    found = {key: tensor.shape for key, tensor in stored.items()}
+    refuse_others(file, found, shapes_of(network), "CurricularFace IR-101", fetch_command("facesim", None))
     network.load_state_dict({key: tensor.read() for key, tensor in stored.items()}, assign=True)
     return network.eval().float().to(device)
-
-
-def _refuse_others(file: Path, found: Mapping[str, tuple[int, ...]], network: nn.Module) -> None:
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    wrong = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
-    if wrong:
-        raise BadInput(
-            f"{file}: not the weights of CurricularFace IR-101",
-            details=(("differs", f"{len(wrong)} of {len(wanted)} tensors, first {wrong[0]}"),),
-            cure="give glint360k_curricular_face_r101_backbone.bin",
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from refeval.errors import BadInput, CorruptFile
+from refeval.errors import CorruptFile
+from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
 from refeval.weights import fetch_command
-
-Shapes = Mapping[str, tuple[int, ...]]
-_SHOWN = 3
 
 
 def load_pretrained(
@@ -52,45 +50,13 @@ def load_pretrained(
     with torch.device("meta"):
         wanted = shapes_of(model_class(config))
     tensors = {new: tensor for key, tensor in checkpoint.tensors.items() if (new := rename(key)) is not None}
-    refuse_others(weights, {key: tensor.shape for key, tensor in tensors.items()}, wanted, name, wanted_by)
+    cure = fetch_command(wanted_by, None)
+    refuse_others(weights, {key: tensor.shape for key, tensor in tensors.items()}, wanted, name, cure)
     state = {key: tensor.read() for key, tensor in tensors.items()}
     with _quietly():
         return model_class.from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, attn_implementation=attention
         )
-
-
-def refuse_others(weights: Path, found: Shapes, wanted: Shapes, name: str, wanted_by: str) -> None:
-    """Raise unless a checkpoint holds what a model wants.
-
-    Args:
-        weights: where it was read from, for the message.
-        found: shapes of its tensors, by their names in the model.
-        wanted: shapes of the model's tensors.
-        name: of the model, for the message.
-        wanted_by: the metric by its id; the cure fetches its weights.
-
-    Raises:
-        BadInput: with the names of the first tensors that are missing, left over or of another shape.
-    """
-    rows = {
-        "missing": [key for key in wanted if key not in found],
-        "left over": [key for key in found if key not in wanted],
-        "wrong shape": [
-            f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape
-        ],
-    }
-    if any(rows.values()):
-        raise BadInput(
-            f"{weights}: not the weights of {name}",
-            details=tuple((label, _first(keys)) for label, keys in rows.items() if keys),
-            cure=fetch_command(wanted_by, None),
-        )
-
-
-def shapes_of(module: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters and kept buffers of a module."""
-    return {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
 
 
 def _read_config(config_class: Any, weights: Path, wanted_by: str) -> Any:
@@ -101,11 +67,6 @@ def _read_config(config_class: Any, weights: Path, wanted_by: str) -> Any:
         raise CorruptFile(
             f"{folder / 'config.json'}: not a configuration", cure=fetch_command(wanted_by, None)
         ) from error
-
-
-def _first(keys: list[str]) -> str:
-    more = ", ..." if len(keys) > _SHOWN else ""
-    return f"{len(keys)} tensors: {', '.join(sorted(keys)[:_SHOWN])}{more}"
 
 
 @contextmanager

@@ -10,7 +10,6 @@ that windows share what was seen; of the vocabulary, only the levels' logits at 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,16 +17,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, nn
 
-from refeval.errors import BadInput
 from refeval.metrics.networks.qalign_input import Question
 from refeval.metrics.networks.qalign_language import DecoderLayer, LanguageConfig, RmsNorm, rotation_of
 from refeval.metrics.networks.qalign_vision import Abstractor, AbstractorConfig, VisionConfig, VisionTower
+from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
+from refeval.weights import fetch_command
 
 # Exports of older transformers hold this constant in every layer.
 _CONSTANT = ".rotary_emb.inv_freq"
 _LEVEL_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
-_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +155,8 @@ def load_qalign(
     checkpoint = open_checkpoint(path, "motion_smoothness")
     network = _empty(config or QAlignConfig())
     stored = {key: tensor for key, tensor in checkpoint.tensors.items() if not key.endswith(_CONSTANT)}
-    _refuse_others(path, shapes_of(network), {key: tensor.shape for key, tensor in stored.items()})
+    found = {key: tensor.shape for key, tensor in stored.items()}
+    refuse_others(path, found, shapes_of(network), "Q-Align", fetch_command("motion_smoothness", None))
     # Without the copy a parameter would live in the mapped file.
     state = {key: tensor.read().to(device, dtype, copy=True) for key, tensor in stored.items()}
     network.load_state_dict(state, assign=True)
@@ -172,11 +172,6 @@ def tiny_qalign() -> QAlign:
     return network.eval().requires_grad_(False)
 
 
-def shapes_of(network: QAlign) -> dict[str, tuple[int, ...]]:
-    """The shape of every stored tensor by key."""
-    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-
-
 def _empty(config: QAlignConfig) -> QAlign:
     """A network without memory, for ``load_state_dict(..., assign=True)``."""
     with torch.device("meta"):
@@ -188,21 +183,3 @@ def _random(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
     if len(shape) > 1:
         return values / math.sqrt(math.prod(shape[1:]))
     return 1 + 0.1 * values if key.endswith("weight") else 0.1 * values
-
-
-def _refuse_others(path: Path, wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a checkpoint that has not exactly the wanted tensors."""
-    both = wanted.keys() & stored.keys()
-    problems = {
-        "missing": [f"{key} {wanted[key]}" for key in wanted if key not in stored],
-        "unexpected": [f"{key} {stored[key]}" for key in stored if key not in wanted],
-        "wrong shape": [f"{k} has {stored[k]}, Q-Align {wanted[k]}" for k in sorted(both) if stored[k] != wanted[k]],
-    }
-    rows = tuple((label, _first(texts)) for label, texts in problems.items() if texts)
-    if rows:
-        raise BadInput(f"{path}: not the weights of Q-Align", details=rows, cure="refeval fetch metrics --weights DIR")
-
-
-def _first(texts: list[str]) -> str:
-    more = "; ..." if len(texts) > _SHOWN else ""
-    return f"{len(texts)} tensors: {'; '.join(texts[:_SHOWN])}{more}"

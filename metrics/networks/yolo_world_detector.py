@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from refeval.clips import Frame
-from refeval.metrics.networks.gme_pretrained import refuse_others, shapes_of
+from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.metrics.networks.yolo_world import Contrast, YoloWorld, YoloWorldSize
 from refeval.metrics.networks.yolo_world_boxes import (
     Detections,
@@ -29,6 +29,7 @@ from refeval.metrics.networks.yolo_world_boxes import (
     place_boxes,
 )
 from refeval.stored_weights import StoredTensor, open_checkpoint
+from refeval.weights import fetch_command
 
 LOWEST_CONFIDENCE = 0.5
 MOST_BOXES = 100
@@ -184,5 +185,6 @@ def _full_precision() -> Any:
 
 def _fill(module: Any, stored: Mapping[str, StoredTensor], path: Path, name: str) -> None:
     """Fill every tensor of a module, and leave none of the file aside."""
-    refuse_others(path, {key: tensor.shape for key, tensor in stored.items()}, shapes_of(module), name, "nexus")
+    found = {key: tensor.shape for key, tensor in stored.items()}
+    refuse_others(path, found, shapes_of(module), name, fetch_command("nexus", None))
     module.load_state_dict({key: tensor.read() for key, tensor in stored.items()})

@@ -13,11 +13,14 @@ from tests.guarantees.command import refeval, results, write_suite
 from tests.guarantees.test_g3_pipeline import install_plugin
 
 CASES = ("singleobj_1", "singleobj_2", "singleobj_3")
+# Room for both metrics at once, on whatever machine: one metric alone streams its clips, and nothing is decoded ahead.
+TOGETHER = ("--gpu-memory", "48")
 
 # What stands in the folder SIGNS says how the metrics behave, and is what they leave for the test.
 _PLUGIN = """
 import os, time
 from pathlib import Path
+from refeval.errors import Unavailable
 from refeval.metrics.base import MemoryNeed, Metric, Score
 
 SIGNS = Path(os.environ["SIGNS"])
@@ -47,6 +50,8 @@ class Large(Small):
     def score(self, case, clip):
         if case.id == "singleobj_1" and (SIGNS / "slow").exists():
             time.sleep(60)
+        if case.id == "singleobj_1" and (SIGNS / "spent").exists():
+            raise Unavailable("nobody answers any more")
         if case.id == "singleobj_2" and (SIGNS / "deadly").exists():
             os.abort()
         return super().score(case, clip)
@@ -88,21 +93,39 @@ def setting(tmp_path: Path) -> _Setting:
 def test_the_next_clip_is_decoded_while_one_is_scored(setting: _Setting) -> None:
     (setting.signs / "slow").touch()
     # The power fails when a second clip is decoded: the first one is still being scored then.
-    code, _ = setting.score(env={"REFEVAL_FAULT": "decoded:2"})
+    code, _ = setting.score(*TOGETHER, env={"REFEVAL_FAULT": "decoded:2"})
     assert code == -9
     assert not (setting.run / "scores/small/singleobj_1.json").exists()
     (setting.signs / "slow").unlink()
-    assert setting.score()[0] == 0
+    assert setting.score(*TOGETHER)[0] == 0
     assert all(setting.record(metric, case)["value"] == 0.5 for metric in ("small", "large") for case in CASES)
     assert not list((setting.run / "leases").iterdir())
 
 
 def test_a_case_that_is_decoded_ahead_is_not_blamed_for_the_death_of_its_neighbour(setting: _Setting) -> None:
     (setting.signs / "deadly").touch()
-    assert setting.score()[0] == 3
+    assert setting.score(*TOGETHER)[0] == 3
     assert [setting.record("large", case)["status"] for case in CASES] == ["scored", "failed", "scored"]
     assert "SIGABRT" in setting.record("large", "singleobj_2")["reason"]
     assert setting.record("small", "singleobj_3")["status"] == "scored"
+
+
+def test_a_metric_that_ends_half_way_takes_no_other_score_with_it(setting: _Setting) -> None:
+    # It ends on the first case, when the second one is claimed for both metrics already.
+    (setting.signs / "spent").touch()
+    code, done = setting.score(*TOGETHER)
+    assert (code, done["statuses"]) == (3, {"small": {"scored": 3}})
+    assert done["unavailable"]["large"] == "nobody answers any more"
+    assert not (setting.run / "scores/large").exists()
+    # Nor does it end its process, which another one would quietly replace.
+    assert "Traceback" not in (setting.run / "logs/worker-0.log").read_text()
+    assert not list((setting.run / "leases").iterdir())
+    (setting.signs / "spent").unlink()
+    (setting.signs / "pids").mkdir()
+    code, done = setting.score(*TOGETHER)
+    assert (code, done["statuses"]) == (0, {"small": {"scored": 3}, "large": {"scored": 3}})
+    # What was scored is not scored again beside it.
+    assert {path.name.partition(".")[0] for path in (setting.signs / "pids").iterdir()} == {"large"}
 
 
 @pytest.mark.parametrize(("gigabytes", "passes"), [("24", [["large"], ["small"]]), ("48", [["large", "small"]])])

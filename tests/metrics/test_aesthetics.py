@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from refeval.cases import Case, Category
 from refeval.clips import Clip, Frame
-from refeval.errors import BadInput, MissingPrerequisite
+from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
 from refeval.metrics.aesthetics import CLIP, HEAD, Aesthetics, OtherHead
 from refeval.metrics.networks.aesthetic_clip import load_open_clip, to_open_clip
 from refeval.metrics.networks.aesthetic_head import AestheticHead, load_head
-from refeval.metrics.networks.aesthetic_raters import published_rater, tiny_rater
+from refeval.metrics.networks.aesthetic_raters import open_clip_rater, published_rater, tiny_rater
 from refeval.place import Place
 from tests.metrics.parity_libraries import run_beside
 
@@ -194,6 +195,26 @@ def test_without_open_clip_the_cure_is_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(MissingPrerequisite, match="open_clip is not installed") as caught:
         load_open_clip("ViT-B-32-quickgelu", tmp_path / "clip.safetensors", torch.device("cpu"))
     assert "pip install open_clip_torch" in (caught.value.cure or "")
+
+
+def test_no_command_is_said_to_fetch_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Visual(nn.Linear):
+        image_size = (32, 32)
+
+    library = SimpleNamespace(
+        list_models=lambda: ["tiny"],
+        create_model=lambda *_args, **_settings: SimpleNamespace(visual=Visual(2, 2)),
+    )
+    monkeypatch.setitem(sys.modules, "open_clip", library)
+    good, other, broken = (tmp_path / name for name in ("good.safetensors", "other.safetensors", "broken.pt"))
+    save_file({f"visual.{key}": value for key, value in nn.Linear(2, 2).state_dict().items()}, good)
+    save_file({"visual.something": torch.zeros(2)}, other)
+    broken.write_bytes(b"no weights")
+    for clip, head in ((other, other), (broken, other), (good, other), (good, broken)):
+        with pytest.raises((BadInput, CorruptFile), match=r"not the weights of|not a file of weights") as caught:
+            open_clip_rater("tiny", clip, head, "cpu")
+        assert "open_clip's tiny" in str(caught.value.cure)
+        assert "refeval fetch" not in str(caught.value)
 
 
 def test_open_clip_parity_for_the_same_weights(tmp_path: Path) -> None:

@@ -88,6 +88,30 @@ def test_one_good_frame_is_officially_as_good_as_all_but_not_strictly(
     assert score.strict_value == pytest.approx(1 / _FRAMES, abs=1e-6)
 
 
+def test_of_several_faces_the_largest_counts_wherever_the_detector_names_it(
+    people: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+
+    class SmallestFirst(SpriteFaceDetector):
+        def detect(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+            return [faces[::-1] for faces in super().detect(pictures)]
+
+    metric = FaceSim(tiny=True)
+    metric.prepare()
+    assert metric._models is not None
+    metric._models = FaceModels(detector=SmallestFirst(), network=metric._models.network, recognition=None)
+    small = np.full_like(people[1], 255)
+    small[: _SIZE // 2, : _SIZE // 2] = people[1][::2, ::2]
+    for pictures in ([people[0], small], [small, people[0]]):
+        score = metric.score(_case(tmp_path, people[:1]), _clip([np.concatenate(pictures, axis=1)] * 2))
+        assert set(score.details["faces"]) == {2}
+        assert score.value == pytest.approx(1, abs=1e-3)
+    # In the reference too.
+    crowd = np.concatenate([small, people[0]], axis=1)
+    assert metric.score(_case(tmp_path, [crowd]), _clip([people[0]])).value == pytest.approx(1, abs=1e-3)
+
+
 def test_a_clip_without_a_face_is_zero(metric: FaceSim, people: list[NDArray[np.uint8]], tmp_path: Path) -> None:
     score = metric.score(_case(tmp_path, people[:1]), _clip([np.zeros_like(people[0])] * 3))
     assert (score.value, score.strict_value, score.frames_used) == (0.0, 0.0, 0)
@@ -112,6 +136,21 @@ def test_several_people(metric: FaceSim, people: list[NDArray[np.uint8]], tmp_pa
     missing = metric.score(case, _clip([alone] * 4))
     assert missing.strict_value == pytest.approx(0.5, abs=1e-3)
     assert missing.details["references"][1]["similarity"] == 0.0
+
+
+def test_details_name_the_best_faces_of_each_person(
+    metric: FaceSim, people: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    alone = np.concatenate([people[0], np.full_like(people[0], 255)], axis=1)
+    both = np.concatenate(people[:2], axis=1)
+    score = metric.score(_case(tmp_path, people[:2], id_="multiface_1"), _clip([alone, both, alone]))
+    first, second = (entry["best_crops"] for entry in score.details["references"])
+    assert [crop["frame"] for crop in first] == [0, 1, 2]
+    assert [crop["frame"] for crop in second] == [1]
+    # The first person stands on the left, the second on the right.
+    (left, _, right, _), (other_left, _, other_right, _) = first[1]["box"], second[0]["box"]
+    assert 0 <= left < right <= _SIZE <= other_left < other_right <= 2 * _SIZE
+    assert second[0]["similarity"] == pytest.approx(1, abs=1e-3)
 
 
 def test_two_faces_of_the_same_subject_are_confused(
@@ -195,6 +234,8 @@ def test_the_official_reference_is_chosen_by_path() -> None:
 def test_settings_and_weights_say_what_looks() -> None:
     assert FaceSim(tiny=True).settings() != FaceSim().settings()
     assert FaceSim(tiny=True).weights() == {}
+    # One or the other is installed, and either may move a landmark.
+    assert {"onnxruntime", "onnxruntime-gpu"} <= set(FaceSim.libraries)
 
 
 def test_missing_weights_name_the_cure(tmp_path: Path) -> None:

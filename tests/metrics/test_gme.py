@@ -201,6 +201,21 @@ def test_published_files_give_the_same_scores(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_configuration_of_the_published_kind_is_understood(tmp_path: Path, metric: GmeScore) -> None:
+    # Older files have the language model's numbers at the top, and the rotation under two names.
+    place = publish(tmp_path)
+    file = tmp_path / GME.repository / "config.json"
+    config = json.loads(file.read_text())
+    text = config.pop("text_config")
+    rotation = text.pop("rope_parameters")
+    scaling = {"type": "mrope", "mrope_section": rotation["mrope_section"]}
+    older = {**text, **config, "rope_theta": rotation["rope_theta"], "rope_scaling": scaling}
+    file.write_text(json.dumps(older))
+    published = at(place)
+    published.prepare()
+    assert published.score(_CASE, clip(3)).value == pytest.approx(metric.score(_CASE, clip(3)).value, abs=1e-6)
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 2e-3), ("bfloat16", 2e-2)])
 def test_half_precision_stays_near_float32(tmp_path: Path, precision: str, tolerance: float, gme: Gme) -> None:
     half = load_gme(publish(tmp_path), tiny=False, precision=precision)
@@ -210,6 +225,16 @@ def test_half_precision_stays_near_float32(tmp_path: Path, precision: str, toler
         assert embedding.dtype == half.dtype
         # Measured 7e-4 and 6e-3.
         assert torch.allclose(embedding.float(), getattr(gme, kind)([item]), atol=tolerance)
+
+
+def test_products_sum_and_mean_are_in_half_precision(tmp_path: Path) -> None:
+    metric = GmeScore()
+    metric.place = publish(tmp_path)
+    metric.prepare()
+    score = metric.score(_CASE, clip(12))
+    cosines = score.details["cosine_per_frame"]
+    assert cosines == [float(np.float16(value)) for value in cosines]
+    assert score.value == torch.tensor(cosines, dtype=torch.float16).mean().item()
 
 
 @pytest.mark.parametrize("ask", [GmeScore.prepare, GmeScore.weights])

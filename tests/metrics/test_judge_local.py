@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refeval.cases import Case, Category
+from refeval.clips import Clip
 from refeval.errors import BadInput, MissingPrerequisite
+from refeval.metrics.base import MemoryNeed
 from refeval.metrics.judges.base import Request
 from refeval.metrics.judges.calibration import load_calibration
 from refeval.metrics.judges.frames import jpeg
@@ -17,6 +20,7 @@ from refeval.metrics.judges.local import LONGEST_REPLY, LocalJudge, conversation
 from refeval.metrics.judges.rubric import OWN_RUBRIC
 from refeval.metrics.judges.settings import JudgeConfig
 from refeval.metrics.natural import NaturalScore
+from refeval.place import Place
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -136,6 +140,17 @@ def test_the_metric_names_the_judge_by_its_weights(model_folder: Path, tmp_path:
     assert str(model_folder.parent) not in str(metric.settings())
     replayed = NaturalScore(JudgeConfig(local=tmp_path, replay=tmp_path, model=metric.model))
     assert replayed.settings() == metric.settings()
+
+
+def test_it_works_where_the_metric_does_and_says_what_it_needs_there(model_folder: Path, tmp_path: Path) -> None:
+    metric = NaturalScore(JudgeConfig(local=model_folder))
+    assert metric.memory().models == {"judge": (model_folder / "model.safetensors").stat().st_size / 1e9}
+    assert NaturalScore(JudgeConfig(url="http://h/v1")).memory() == MemoryNeed()
+    metric.keep_in(tmp_path)
+    metric.place = Place(device="tpu")
+    clip = Clip.from_frames(np.zeros((1, 16, 16, 3), np.uint8), 8)
+    with pytest.raises(BadInput, match="unknown device 'tpu'"):
+        metric.score(Case(id="faceobj_1", category=Category.FACEOBJ, prompt="", references=()), clip)
 
 
 def test_it_is_calibrated_like_any_other_judge(model_folder: Path, tmp_path: Path) -> None:

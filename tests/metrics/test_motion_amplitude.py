@@ -109,6 +109,12 @@ def test_the_strict_value_is_per_second_not_per_frame(seed: int) -> None:
     assert half.value == pytest.approx(2 * whole.value, rel=0.02)
 
 
+def test_the_strict_value_is_in_diagonals_per_second() -> None:
+    # 3-4-5: the diagonal is 160 pixels.
+    found = score(pan(5, 2, width=128, height=96), fps=12)
+    assert found.strict_value == pytest.approx(found.details["magnitude_px_per_frame"] * 12 / 160, rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", _SEEDS)
 def test_the_strict_value_does_not_depend_on_size(seed: int) -> None:
     large = pan(9, 4, seed=seed, width=320, height=192)

@@ -23,6 +23,7 @@ from refeval.errors import BadInput, CorruptFile, MissingPrerequisite, UnusableC
 from refeval.metrics.motion_smoothness import SOURCE, MotionSmoothness
 from refeval.metrics.networks import qalign
 from refeval.metrics.networks.qalign_input import LEVELS, read_question
+from refeval.metrics.networks.wanted_tensors import shapes_of
 from refeval.place import Place
 from tests.metrics.seeded_weights import seeded_state
 
@@ -65,7 +66,7 @@ def published(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     config = replace(qalign.TINY, language=replace(qalign.TINY.language, vocabulary=_VOCABULARY))
     monkeypatch.setattr(qalign, "QAlignConfig", lambda: config)
     with torch.device("meta"):
-        shapes = qalign.shapes_of(qalign.QAlign(config))
+        shapes = shapes_of(qalign.QAlign(config))
     state = {key: value.half() for key, value in seeded_state(shapes, weight_seed=1).items()}
     folder = tmp_path / SOURCE.repository
     folder.mkdir(parents=True)
@@ -106,6 +107,19 @@ def test_the_same_clip_gives_the_same_score_and_json(metric: MotionSmoothness) -
     scores.append(again.score(_CASE, Clip.from_frames(_frames(5), 8)))
     assert scores[0] == scores[1] == scores[2]
     assert json.loads(json.dumps(scores[0].details)) == scores[0].details
+
+
+def test_windows_are_judged_in_the_official_batches(metric: MotionSmoothness) -> None:
+    # In float16 another batch gives other last bits.
+    batches: list[int] = []
+    assert metric._scorer is not None
+    network = metric._scorer.network
+    handle = network.register_forward_pre_hook(lambda _module, inputs: batches.append(len(inputs[1])))
+    try:
+        metric.score(_CASE, Clip.from_frames(_frames(70), 8))
+    finally:
+        handle.remove()
+    assert batches == [64, 6]
 
 
 def test_one_frame_cannot_jump(metric: MotionSmoothness) -> None:

@@ -75,6 +75,15 @@ def test_the_value_is_the_mean(tmp_path: Path) -> None:
     assert score.value == (2.0 + 3.0 + 3.0) / 3
 
 
+def test_the_strict_value_is_the_mean_of_the_votes_on_the_strict_pictures(tmp_path: Path) -> None:
+    with answering("1", "1", "1", "5", "5", "5") as server:
+        score = _metric(tmp_path, url=server.url).score(_CASE, _clip(40))
+    assert sorted([*score.details["votes"], *score.details["strict_votes"]]) == [1, 1, 1, 5, 5, 5]
+    assert score.value != score.strict_value
+    assert score.value == sum(score.details["votes"]) / 3
+    assert score.strict_value == pytest.approx(sum(score.details["strict_votes"]) / 3)
+
+
 def test_votes_are_asked_for_in_parallel(tmp_path: Path) -> None:
     with answering("4") as server:
         server.together = 6

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from refeval.metrics.base import Score
 from refeval.metrics.gme import GmeScore
 from refeval.metrics.networks.yolo_world_boxes import Detections
 from refeval.metrics.nexus import NexusScore, score_case
-from refeval.metrics.nexus_boxes import FoundBox, Sight, best_sights, official_value, strict_value
+from refeval.metrics.nexus_boxes import FoundBox, Sight, best_sights, official_value, scored_subjects, strict_value
 from refeval.place import Place
 from tests.metrics.nexus_colours import COLOURS, ColourEmbedder, ColourFinder
 
@@ -169,19 +170,73 @@ def test_what_the_label_does_not_fit_is_not_found(frames: list[list[float]]) -> 
     assert strict_value(_sights(frames, text=0.2)) == 0
 
 
-def test_a_crop_without_pixels_leaves_the_case_out_officially_and_is_not_found_strictly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("confidence", [0.9, 0.55])
+def test_a_crop_without_pixels_leaves_the_case_out_officially_and_is_not_found_strictly(
+    confidence: float, tmp_path: Path
+) -> None:
     # Both sides of the first box round to the same pixel.
     class Thin(ColourFinder):
         def detect(self, frames: Sequence[Frame], prompts_pd: Tensor) -> list[list[Detections]]:
             found = super().detect(frames, prompts_pd)
             first = found[0][0]
-            thin = torch.tensor([[3.0, 4.0, 3.3, 16.0]])
-            found[0][0] = Detections(boxes_n4=thin, scores_n=first.scores_n, labels_n=first.labels_n)
+            thin, score = torch.tensor([[3.0, 4.0, 3.3, 16.0]]), torch.tensor([confidence])
+            found[0][0] = Detections(boxes_n4=thin, scores_n=score, labels_n=first.labels_n)
             return found
 
     score = score_case(_case(tmp_path, "red"), _clip([["red"]] * 4), range(4), Thin(), ColourEmbedder())
     assert (score.value, score.details["left_out_officially"]) == (0, True)
     assert score.strict_value == pytest.approx(3 / 4)
+
+
+def test_the_label_decides_and_the_reference_is_averaged(tmp_path: Path) -> None:
+    case = _case(tmp_path, "Man", case_id="singlehuman_1")
+    Image.new("RGB", (20, 10), COLOURS["red"]).save(tmp_path / "thing/0.png")
+    # Red is 45 degrees from the yellow that stands for ``human``, and none from the reference.
+    score = _score(case, [["red"]] * 2)
+    assert (score.value, score.strict_value) == (pytest.approx(1 / 2), pytest.approx(1))
+
+
+def test_two_references_of_one_file_are_told_apart_by_their_labels(tmp_path: Path) -> None:
+    case = _case(tmp_path, "Man", "red", case_id="faceobj_1")
+    man, red = case.references
+    twice = replace(case, references=(replace(man, path=red.path), red))
+    assert [(subject.position, subject.label) for subject in scored_subjects(twice)] == [(2, "red")]
+
+
+class _HalfEmbedder(ColourEmbedder):
+    """Random float16 embeddings of four numbers, by the size of an image or the text."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        return torch.stack([self.embedding(text) for text in texts])
+
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
+        return torch.stack([self.embedding(str(image.size)) for image in images])
+
+    def embedding(self, seen: str) -> Tensor:
+        numbers = np.random.default_rng([self.seed, *seen.encode()]).uniform(0.5, 1, 4)
+        return torch.nn.functional.normalize(torch.from_numpy(numbers).half(), dim=0)
+
+
+def test_similarities_are_computed_in_the_precision_of_the_embedder(tmp_path: Path) -> None:
+    case, clip = _case(tmp_path, "red"), _clip([["red"]])
+    told_apart = 0
+    for seed in range(20):
+        embedder = _HalfEmbedder(seed)
+        reference, crop = embedder.embedding("(20, 10)"), embedder.embedding("(12, 12)")
+        expected = (crop * reference).sum()
+        score = score_case(case, clip, [0], ColourFinder(), embedder)
+        assert score.value == expected.item()
+        told_apart += expected.item() != (crop.float() * reference.float()).sum().half().item()
+    assert told_apart > 0, "products in float32 would give other numbers"
+
+
+def test_corners_are_rounded_halves_to_even() -> None:
+    box = FoundBox(frame=0, subject=0, corners=(0.5, 1.5, 2.4, 3.6), confidence=0.9)
+    assert box.pixels == (0, 2, 2, 4)
 
 
 def test_without_any_box_there_is_no_official_value() -> None:

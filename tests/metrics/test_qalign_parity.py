@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from refeval.errors import BadInput
 from refeval.metrics.motion_smoothness import artefact_frames, smoothness, window_indices
-from refeval.metrics.networks.qalign import QAlign, QAlignConfig, expected_levels, load_qalign, shapes_of
+from refeval.metrics.networks.qalign import QAlign, QAlignConfig, expected_levels, load_qalign
 from refeval.metrics.networks.qalign_input import IMAGE_TOKEN, Question
 from refeval.metrics.networks.qalign_language import LanguageConfig
 from refeval.metrics.networks.qalign_scorer import WindowScorer
 from refeval.metrics.networks.qalign_vision import AbstractorConfig, VisionConfig
+from refeval.metrics.networks.wanted_tensors import shapes_of
 from refeval.stored_weights import write_safetensors
 from tests.metrics.seeded_weights import checksum, seeded_state
 
@@ -218,9 +219,9 @@ def test_other_weights_are_refused_and_named(state: dict[str, Tensor], tmp_path:
     with pytest.raises(BadInput, match="not the weights of Q-Align") as caught:
         load_qalign(path, dtype=torch.float32, config=_CONFIG)
     assert dict(caught.value.details) == {
-        "missing": "1 tensors: model.visual_abstractor.vit_eos (1, 1, 64)",
-        "unexpected": "1 tensors: extra.weight (2,)",
-        "wrong shape": "1 tensors: lm_head.weight has (3, 4), Q-Align (100, 64)",
+        "missing": "1 tensors: model.visual_abstractor.vit_eos",
+        "left over": "1 tensors: extra.weight",
+        "wrong shape": "1 tensors: lm_head.weight (3, 4) instead of (100, 64)",
     }
     assert "refeval fetch metrics" in str(caught.value)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="weights need torch")
@@ -190,3 +193,20 @@ def test_paths_without_weights_say_what_to_do(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "pipeline", "nexus")
     torch.save({"step": 3}, tmp_path / "nothing.pth")
     assert "no tensors" in refusal(BadInput, tmp_path / "nothing.pth")
+
+
+def test_the_log_of_a_training_beside_the_weights_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "mmengine.logging.history_buffer"
+    for parent in ("mmengine", "mmengine.logging", name):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    history = type("HistoryBuffer", (), {"__module__": name})
+    monkeypatch.setattr(sys.modules[name], "HistoryBuffer", history, raising=False)
+    log = history()
+    log.values, log.last = np.arange(3.0), np.float64(2.5)
+    path = tmp_path / "detector.pth"
+    torch.save({"state_dict": {"w": torch.ones(3)}, "message_hub": {"loss": log}, "meta": {"seed": np.int64(1)}}, path)
+    monkeypatch.undo()
+    (stored,) = open_checkpoint(path, "nexus").tensors.values()
+    assert torch.equal(stored.read(), torch.ones(3))

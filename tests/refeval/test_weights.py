@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,15 @@ def test_several_sets_of_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="several sets of weights") as caught:
         WeightsStore(tmp_path).checkpoint(SOURCE, "m")
     assert "ema.safetensors, model.safetensors" in str(caught.value)
+
+
+def test_of_two_formats_of_the_same_weights_the_safer_is_read(tmp_path: Path) -> None:
+    for ending in ("bin", "safetensors"):
+        (shard,) = _put(tmp_path, f"model-00001-of-00001.{ending}")
+        index = shard.with_name(f"model.{ending}.index.json")
+        index.write_text(json.dumps({"weight_map": {"w": shard.name}}))
+    source = replace(SOURCE, patterns=("model*",))
+    assert WeightsStore(tmp_path).checkpoint(source, "m").name == "model.safetensors.index.json"
 
 
 def test_a_file_is_read_once_per_machine(tmp_path: Path, reads: list[Path]) -> None:
