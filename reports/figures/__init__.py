@@ -1,0 +1,1 @@
+"""Figures of reports: one file per figure, drawn with matplotlib."""
