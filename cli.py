@@ -23,11 +23,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 a defect of refeval, 2 wrong input or something to install first, 3 done but "
-    "cases are missing or failed, 4 damaged files, 5 disk full, 6 not the official value, 130 and 143 stopped by a "
-    "signal.",
+    "cases are missing or failed, 4 damaged files, 5 disk full, 6 not the official value, 7 a gate is breached, "
+    "130 and 143 stopped by a signal.",
 )
 fetch_app = typer.Typer(help="Download what runs need; the only command that opens a connection.", no_args_is_help=True)
 app.add_typer(fetch_app, name="fetch")
+study_app = typer.Typer(help="Let people compare clips in pairs: sheets, votes, win rates.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
 
 ModelOption = Annotated[str, typer.Option("--model", help="A name of `refeval models`, e.g. videos:FOLDER.")]
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite by name, or a JSON file of the same schema.")]
@@ -80,6 +82,8 @@ ProtocolOption = Annotated[
     str | None, typer.Option("--protocol", help="opens2v-v1.1 (default), opens2v-v1.0 or strict.")
 ]
 DomainOption = Annotated[str | None, typer.Option("--domain", help="open, human or single; by default the run's.")]
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="A study folder.")]
+KeyOption = Annotated[Path | None, typer.Option("--key", help="Key folder; by default STUDY-key.")]
 MissingOption = Annotated[
     bool,
     typer.Option("--allow-missing", help="strict: count missing cases as the lowest value instead of refusing."),
@@ -221,11 +225,14 @@ def total(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or more run folders.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder; by default RUN/reports.")] = None,
+    copy_clips: Annotated[
+        bool, typer.Option("--copy-clips", help="Copy the clips into the folder, so that it can be moved or published.")
+    ] = False,
     data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write Markdown, CSV and a web page from run folders; needs neither weights nor a GPU."""
-    _leave(results.report(runs, out=out, data=data, as_json=json))
+    _leave(results.report(runs, out=out, copy_clips=copy_clips, data=data, as_json=json))
 
 
 @app.command()
@@ -253,6 +260,67 @@ def export(
 ) -> None:
     """Write the official score files and the leaderboard submission file."""
     _leave(results.export(run_folder, out=out, name=name, as_json=json))
+
+
+@app.command()
+def compare(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="A run folder or a baseline file; see docs/ci.md.")],
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="Likewise: the run in question.")],
+    gate: Annotated[
+        list[str] | None,
+        typer.Option("--gate", metavar="EXPR", help="E.g. TotalScore:-0.5 or NaturalScore:significant; repeatable."),
+    ] = None,
+    protocol: ProtocolOption = None,
+    domain: DomainOption = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Compare what is there where cases have no value.")
+    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="NAME,NAME", help="What may differ, e.g. suite-version,judge,decoder."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Write the summary of the GitHub Actions step, and annotations.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write all of it to this JSON file too.")] = None,
+    worst: Annotated[int, typer.Option("--worst", min=0, help="How many of the largest losses to show.")] = 10,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the resamples.")] = 0,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="For intervals and p-values.")] = 10_000,
+    json: JsonOption = False,
+) -> None:
+    """Compare two runs, or two sets of seeds, and fail where a gate is breached.
+
+    BASE and CANDIDATE are run folders or files of `refeval baseline`.
+    Several seeds: a folder of run folders, or names with commas between.
+    """
+    from refeval.commands import compare as comparing
+
+    done = comparing.compare(
+        base,
+        candidate,
+        gate or (),
+        protocol=protocol,
+        domain=domain,
+        allow_missing=allow_missing,
+        allow=allow or (),
+        seed=seed,
+        resamples=resamples,
+        wanted=comparing.Wanted(junit=junit, out=out, github=github, as_json=json, worst=worst),
+    )
+    _leave(done)
+
+
+@app.command()
+def baseline(
+    run_folder: RunArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="File; by default standard output.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write what `refeval compare` needs of a run as one small file, to be committed."""
+    from refeval.commands import compare as comparing
+
+    _leave(comparing.baseline(run_folder, out=out, as_json=json))
 
 
 @app.command()
@@ -368,6 +436,79 @@ def metrics(json: JsonOption = False) -> None:
 def doctor(json: JsonOption = False) -> None:
     """Say what is installed, what is missing, and the command that mends it."""
     _leave(listing.doctor(as_json=json))
+
+
+@study_app.command("make")
+def study_make(
+    arms: Annotated[str, typer.Option("--arms", metavar="RUN,RUN[,RUN]", help="Run folders of one suite.")],
+    cases: Annotated[int, typer.Option("--cases", min=1, help="How many, even over the categories.")] = 30,
+    raters: Annotated[int, typer.Option("--raters", min=1, help="How many sheets.")] = 30,
+    out: Annotated[Path | None, typer.Option("--out", help="Study folder; the key goes to OUT-key.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Cases, sides and order come from it.")] = 0,
+    questions: Annotated[str, typer.Option("--questions", help="Any of these.")] = "quality,reference,text",
+    both_bad: Annotated[bool, typer.Option("--both-bad", help="Allow the answer that both clips are bad.")] = False,
+    repeats: Annotated[
+        float, typer.Option("--repeats", help="Part of the pairs that come back with sides changed.")
+    ] = 0.05,
+    checks: Annotated[float, typer.Option("--checks", help="Attention checks, as a part of the pairs.")] = 0.10,
+    per_rater: Annotated[
+        int | None, typer.Option("--per-rater", min=1, help="Pairs on a sheet; by default all, up to 90.")
+    ] = None,
+    data: DataOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a blind study from two or more runs: a sheet for each rater, and a key that stays with you."""
+    from refeval.commands import study as studies
+    from refeval.studies.making import StudyRequest
+
+    request = StudyRequest(
+        arms=studies.arms(arms),
+        cases=cases,
+        raters=raters,
+        seed=seed,
+        questions=studies.questions(questions),
+        both_bad=both_bad,
+        per_rater=per_rater,
+        repeats=repeats,
+        checks=checks,
+        data=data,
+    )
+    _leave(studies.make(request, out=out, as_json=json))
+
+
+@study_app.command("serve")
+def study_serve(
+    study: StudyArgument,
+    host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for a free one.")] = 8765,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Hand each rater their sheet under a secret link, and take in the votes; Ctrl-C ends it."""
+    from refeval.commands import study as studies
+
+    _leave(studies.serve(study, key=key, host=host, port=port, as_json=json))
+
+
+@study_app.command("tally")
+def study_tally(
+    study: StudyArgument,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[VOTES...]", help="Files that sheets have saved, or a folder of them."),
+    ] = None,
+    key: KeyOption = None,
+    runs: Annotated[
+        str | None,
+        typer.Option("--runs", metavar="RUN,RUN", help="Scored runs, to hold the metrics against the votes."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; by default STUDY-report.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Count the votes: win rates, ranks, agreement; the files of raters are taken into the study first."""
+    from refeval.commands import study as studies
+
+    _leave(studies.tally(study, files or (), key=key, runs=studies.arms(runs or ""), out=out, as_json=json))
 
 
 def _leave(code: ExitCode) -> None:

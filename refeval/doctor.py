@@ -22,7 +22,7 @@ from refeval.sources import fetchable_names, is_there, sources_of, sources_of_me
 from refeval.suites import SUITES, load_suite
 from refeval.weights import Source, WeightsStore, fetch_command
 
-_EXTRAS = ("score", "render", "train", "face", "ray", "dev")
+_EXTRAS = ("score", "render", "train", "face", "ray", "figures", "dev")
 
 
 @dataclass(frozen=True, kw_only=True)

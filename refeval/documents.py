@@ -84,7 +84,7 @@ def write_document(path: Path, content: Mapping[str, Any], *, exclusive: bool = 
         ValueError: a value is NaN or infinite.
         DiskFull: as :func:`write_file`.
     """
-    document = encode({**content, "digest": _digest(content)})
+    document = encode(with_digest(content))
     write_file(path, lambda file: file.write(document), exclusive=exclusive)
 
 
@@ -104,6 +104,11 @@ def read_document(path: Path) -> dict[str, Any]:
     if not whole:
         raise CorruptFile(f"{path}: the content does not match its sha256", cure=cure)
     return dict(content)
+
+
+def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content and its sha256, which :func:`read_document` asks for however the JSON is laid out."""
+    return {**content, "digest": _digest(content)}
 
 
 def encode(content: Mapping[str, Any]) -> bytes:

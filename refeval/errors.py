@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     CORRUPT = 4
     DISK_FULL = 5
     DIFFERS = 6
+    BREACH = 7
     INTERRUPTED = 130
     TERMINATED = 143
 

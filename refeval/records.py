@@ -80,6 +80,9 @@ class ScoreRecord(_Record):
         frames_used: how many frames the value rests on.
         details: what the reports show beside the value.
         clip_sha256: of the clip that was scored.
+        made_by: what a value depends on besides case and clip, all of it part of the task key: ``version`` of the
+            metric, ``libraries``, ``decoder``, ``settings``, ``weights`` (one sha256 over all). Empty without a value,
+            and in records of earlier releases.
     """
 
     metric: str
@@ -89,6 +92,7 @@ class ScoreRecord(_Record):
     frames_used: int | None = None
     details: dict[str, Any] = {}
     clip_sha256: str | None = None
+    made_by: dict[str, Any] = {}
 
     def belongs_at(self, path: Path) -> bool:
         """As for every record; the folder names the metric."""

@@ -19,9 +19,9 @@ class _Console(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
-# No text is markup: paths and prompts may hold brackets.
-OUT = _Console(markup=False, highlight=False)
-ERR = _Console(markup=False, highlight=False, stderr=True)
+# No text is markup, and none is an emoji: paths and prompts may hold brackets and colons.
+OUT = _Console(markup=False, highlight=False, emoji=False)
+ERR = _Console(markup=False, highlight=False, emoji=False, stderr=True)
 
 
 def say_error(text: str) -> None:

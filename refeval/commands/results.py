@@ -45,8 +45,10 @@ def total(path: Path, *, domain: str | None, protocol: str | None, allow_missing
     return ExitCode.OK if result.total is not None else ExitCode.INCOMPLETE
 
 
-def report(runs: Sequence[Path], *, out: Path | None, data: Path | None, as_json: bool) -> ExitCode:
+def report(runs: Sequence[Path], *, out: Path | None, copy_clips: bool, data: Path | None, as_json: bool) -> ExitCode:
     """``refeval report``."""
+    from refeval.reports.media import CLIPS
+    from refeval.reports.paper import write_paper
     from refeval.reports.totals import totals_table
     from refeval.reports.web import write_report
 
@@ -54,12 +56,27 @@ def report(runs: Sequence[Path], *, out: Path | None, data: Path | None, as_json
     for one in opened:
         rendered = {record.case for record in one.render_records()}
         keep_references(one, [case for case in one.suite(data).cases if case.id in rendered])
-    written = write_report(opened, out or opened[0].folder / "reports")
+    place = out or opened[0].folder / "reports"
+    if out is None:
+        # This folder is the program's own: tables and figures of an earlier report may be of other runs.
+        for path in (*place.glob("tables/*"), *place.glob("figures/*")):
+            path.unlink()
+    one_suite = len({run.manifest.suite["sha256"] for run in opened}) == 1
+    pages = write_report(opened, place, copy_clips=copy_clips) if one_suite else []
+    more, left_out = write_paper(opened, place)
+    written = [*pages, *more]
+    if not one_suite:
+        left_out.insert(0, "the page is left out: it shows runs of one suite, so give those of each suite alone")
+    clips = [path.stat().st_size for path in place.glob(f"{CLIPS}/*")] if copy_clips else []
     if as_json:
-        print_json({"written": [str(path) for path in written]})
+        print_json({"written": [str(path) for path in written], "left_out": left_out, "clips_bytes": sum(clips)})
     else:
         OUT.print(totals_table(opened, published=False).transposed().terminal())
         say_written(written)
+        if clips:
+            say(f"copied      {len(clips)} clips, {sum(clips) / 1e6:.1f} MB, to {place / CLIPS}")
+        for sentence in left_out:
+            say(f"left out    {sentence}")
     return ExitCode.OK
 
 

@@ -17,7 +17,7 @@ from tests.guarantees.command import SMALL, refeval, write_suite
 
 COMMANDS = (
     *("run", "render", "score", "total", "report", "check", "explain"),
-    *("export", "conformance", "fetch", "cases", "models", "metrics", "doctor"),
+    *("export", "compare", "baseline", "conformance", "fetch", "cases", "models", "metrics", "doctor"),
 )
 DOCS = Path(__file__).parents[2] / "docs"
 

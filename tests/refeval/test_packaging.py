@@ -38,11 +38,11 @@ def test_the_wheel_holds_only_refeval(tmp_path: Path) -> None:
 def test_the_base_needs_no_torch() -> None:
     required = importlib.metadata.requires("refeval") or []
     base = [line for line in required if "extra ==" not in line]
-    heavy = re.compile("torch|transformers|diffusers|insightface|onnx|ray|open_clip")
+    heavy = re.compile("torch|transformers|diffusers|insightface|onnx|ray|open_clip|matplotlib|scikit-learn")
     assert base
     assert not [line for line in base if heavy.match(line)]
     extras = importlib.metadata.metadata("refeval").get_all("Provides-Extra") or []
-    assert set(extras) == {"score", "render", "train", "face", "ray", "dev", "all"}
+    assert set(extras) == {"score", "render", "train", "face", "ray", "figures", "dev", "all"}
 
 
 def test_importing_the_command_line_loads_no_heavy_package() -> None:
