@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from refeval.cases import Case
 from refeval.protocols import Contribution, ProtocolName
 from refeval.records import RenderStatus, ScoreStatus
+from refeval.reports.evidence import Evidence, evidence_of
 from refeval.reports.explain import clip_text
-from refeval.reports.media import ClipMedia, clip_files, clip_media, inline_everything, reference_picture
+from refeval.reports.media import (
+    MEDIA,
+    Cutting,
+    MediaFolder,
+    clip_files,
+    cutting_of,
+    reference_thumbnail,
+    unsafe_to_open,
+)
+from refeval.reports.replies import ShownReply, replies_by_case, replies_gap
 from refeval.reports.views import NO_RECORD, SHOWN_PROTOCOLS, RunView, metric_label
 
 # What went wrong, worst first; it comes before any score.
-_TROUBLE = (ScoreStatus.FAILED, ScoreStatus.UNPARSEABLE, ScoreStatus.MISSING)
+TROUBLE = (ScoreStatus.FAILED, ScoreStatus.UNPARSEABLE, ScoreStatus.MISSING)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownReference:
-    """A reference: its thumbnail (None: not kept in the run folder), label and kind."""
+    """A reference: URL of its thumbnail (None: not kept in the run folder), label and kind."""
 
     picture: str | None
     label: str
@@ -33,18 +42,19 @@ class ScoreLine:
     """One metric of one case.
 
     Attributes:
-        label: name of the metric; ``all metrics`` where every one has the same status and reason.
+        metric: its id.
+        label: its name.
         status: a :class:`ScoreStatus`.
         reason: why there is no value, or a remark on it.
-        values: one text per protocol of :data:`SHOWN_PROTOCOLS`.
-        part: 0..100, how far the strict value reaches through its range; None without one.
+        values: one number per protocol of :data:`SHOWN_PROTOCOLS`, normalised, in per cent, or in the metric's own
+            unit where it is no part of the total; None without one.
     """
 
+    metric: str
     label: str
     status: str
     reason: str | None
-    values: tuple[str, ...]
-    part: float | None
+    values: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,41 +63,49 @@ class Showing:
 
     Attributes:
         run: label of the run.
-        clip: None where there is nothing to show; then ``gap`` says why.
+        clip: what is cut out of the clip; None where there is nothing to show, and ``gap`` says why.
         gap: reason, or None.
         size: size, length and rate of the clip, or None.
-        quality: 0..1, weighted mean of the normalised strict values that there are; None without any.
+        frames: of the clip; None where they were not counted.
+        fps: of the clip, or None.
+        shape: width and height of the clip in pixels; 16 by 9 where unknown.
+        qualities: one per protocol, 0..1, weighted mean of the normalised values that there are; None without any.
         trouble: statuses that are not as they should be, worst first.
-        lines: the metrics that the run has records of; none where ``gap`` already says it all.
+        lines: the metrics that the run has records of.
+        evidence: what was seen in the clip.
+        replies: of the judge.
+        replies_gap: why there are none, or None.
     """
 
     run: str
-    clip: ClipMedia | None
+    clip: Cutting | None
     gap: str | None
     size: str | None
-    quality: float | None
+    frames: int | None
+    fps: str | None
+    shape: tuple[int, int]
+    qualities: tuple[float | None, ...]
     trouble: tuple[str, ...]
     lines: tuple[ScoreLine, ...]
+    evidence: tuple[Evidence, ...]
+    replies: tuple[ShownReply, ...]
+    replies_gap: str | None
+
+    @property
+    def quality(self) -> float | None:
+        """Under strict."""
+        return self.qualities[SHOWN_PROTOCOLS.index(ProtocolName.STRICT)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One case under all runs; ``worst``, ``best`` and ``name`` are its places in the three orders."""
+    """One case under all runs."""
 
     id: str
     category: str
     prompt: str
     references: tuple[ShownReference, ...]
     showings: tuple[Showing, ...]
-    worst: int
-    best: int
-    name: int
-
-    @property
-    def statuses(self) -> tuple[str, ...]:
-        """Every status that a metric or a clip of the case has, for the filter."""
-        lines = {line.status for showing in self.showings for line in showing.lines}
-        return tuple(sorted(lines | set(self.trouble)))
 
     @property
     def quality(self) -> float | None:
@@ -98,103 +116,101 @@ class Card:
     def trouble(self) -> tuple[str, ...]:
         """What is wrong in any run, worst first."""
         found = {status for showing in self.showings for status in showing.trouble}
-        return tuple(status.value for status in _TROUBLE if status in found)
+        return tuple(status.value for status in TROUBLE if status in found)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """The cards, worst first, and the cases without a clip and a score in any run: (reason, cases)."""
+    """The cards, worst first, and the cases without a clip and a score in any run: (reason, cases).
+
+    Attributes:
+        pictures: names of the files that were cut out of clips.
+    """
 
     cards: tuple[Card, ...]
     empty: tuple[tuple[str, tuple[Case, ...]], ...]
+    pictures: frozenset[str]
 
 
-def build_gallery(views: Sequence[RunView], labels: Sequence[str], page_folder: Path) -> Gallery:
-    """Everything the page shows of the cases.
+def build_gallery(views: Sequence[RunView], labels: Sequence[str], media: MediaFolder) -> Gallery:
+    """Everything the page shows of the cases; what it needs of the clips is cut out of them.
 
     Args:
         views: runs of one suite.
         labels: their names.
-        page_folder: folder of the page, which links to clips start from.
+        media: where pictures go.
+
+    Raises:
+        DiskFull: no space for a picture.
     """
-    files = [clip_files(view) for view in views]
-    inline = inline_everything(files)
-    shown: dict[str, tuple[Case, tuple[Showing, ...]]] = {}
+    runs = [_ShownRun(view, label) for view, label in zip(views, labels, strict=True)]
+    cards: list[Card] = []
     empty: dict[str, list[Case]] = {}
     for case in views[0].suite.cases:
-        if reason := _why_empty(case, views, files):
+        if reason := _why_empty(case, runs):
             empty.setdefault(reason, []).append(case)
             continue
-        shown[case.id] = (
-            case,
-            tuple(
-                _showing(view, label, case, by_case.get(case.id), page_folder, inline)
-                for view, label, by_case in zip(views, labels, files, strict=True)
-            ),
+        cards.append(
+            Card(
+                id=case.id,
+                category=case.category.value,
+                prompt=case.prompt,
+                references=_references(views, case, media),
+                showings=tuple(_showing(run, case) for run in runs),
+            )
         )
+    cuttings = [
+        showing.clip
+        for card in cards
+        for run, showing in zip(runs, card.showings, strict=True)
+        if showing.clip and card.id not in run.unsafe
+    ]
     return Gallery(
-        cards=_ordered_cards(views, shown),
+        cards=tuple(sorted(cards, key=lambda card: (_rank(card), _natural(card.id)))),
         empty=tuple((reason, tuple(cases)) for reason, cases in sorted(empty.items())),
+        pictures=frozenset(media.cut(cuttings)),
     )
 
 
-def _ordered_cards(views: Sequence[RunView], shown: Mapping[str, tuple[Case, tuple[Showing, ...]]]) -> tuple[Card, ...]:
-    worst = _places(sorted(shown, key=lambda case_id: (_rank(shown[case_id][1]), _natural(case_id))))
-    best = _places(sorted(shown, key=lambda case_id: (_reverse_rank(shown[case_id][1]), _natural(case_id))))
-    name = _places(sorted(shown, key=_natural))
-    cards = [
-        Card(
-            id=case.id,
-            category=case.category.value,
-            prompt=case.prompt,
-            references=_references(views, case),
-            showings=showings,
-            worst=worst[case.id],
-            best=best[case.id],
-            name=name[case.id],
-        )
-        for case, showings in shown.values()
-    ]
-    return tuple(sorted(cards, key=lambda card: card.worst))
+class _ShownRun:
+    """A run with what is read of it once."""
+
+    def __init__(self, view: RunView, label: str) -> None:
+        self.view = view
+        self.label = label
+        self.files = clip_files(view)
+        self.unsafe = unsafe_to_open(view)
+        self.replies = replies_by_case(view)
 
 
-def _rank(showings: Sequence[Showing]) -> tuple[int, float]:
-    trouble = [i for i, status in enumerate(_TROUBLE) if any(status in s.trouble for s in showings)]
-    qualities = [showing.quality for showing in showings if showing.quality is not None]
-    return (trouble[0] if trouble else len(_TROUBLE), min(qualities, default=-1.0))
-
-
-def _reverse_rank(showings: Sequence[Showing]) -> tuple[int, float]:
-    trouble, quality = _rank(showings)
-    return (-trouble, -quality)
-
-
-def _places(order: Sequence[str]) -> dict[str, int]:
-    return {case_id: place for place, case_id in enumerate(order)}
+def _rank(card: Card) -> tuple[int, float]:
+    trouble = [i for i, status in enumerate(TROUBLE) if status in card.trouble]
+    return (trouble[0] if trouble else len(TROUBLE), -1.0 if card.quality is None else card.quality)
 
 
 def _natural(case_id: str) -> list[tuple[int, str]]:
     return [(int(digits or 0), text) for text, digits in re.findall(r"([^0-9]*)([0-9]*)", case_id)]
 
 
-def _references(views: Sequence[RunView], case: Case) -> tuple[ShownReference, ...]:
+def _references(views: Sequence[RunView], case: Case, media: MediaFolder) -> tuple[ShownReference, ...]:
+    thumbnails = [reference_thumbnail(views, case.id, number) for number in range(1, len(case.references) + 1)]
     return tuple(
         ShownReference(
-            picture=reference_picture(views, case.id, number),
+            picture=f"{MEDIA}/{media.keep_picture(thumbnail)}" if thumbnail else None,
             label=reference.label,
             kind=reference.kind.value,
         )
-        for number, reference in enumerate(case.references, 1)
+        for reference, thumbnail in zip(case.references, thumbnails, strict=True)
     )
 
 
-def _why_empty(case: Case, views: Sequence[RunView], files: Sequence[Mapping[str, Path]]) -> str | None:
+def _why_empty(case: Case, runs: Sequence[_ShownRun]) -> str | None:
     """Why there is nothing to show, or None where some run has a clip, a score or a failure of its own."""
     reasons: list[str] = []
-    for view, by_case in zip(views, files, strict=True):
-        render = view.renders.get(case.id)
-        statuses = {view.status(metric, case.id)[0] for metric in view.recorded}
-        if case.id in by_case or statuses & {ScoreStatus.SCORED, ScoreStatus.FAILED, ScoreStatus.UNPARSEABLE}:
+    for run in runs:
+        render = run.view.renders.get(case.id)
+        statuses = {run.view.status(metric, case.id)[0] for metric in run.view.recorded}
+        if case.id in run.files or statuses & {ScoreStatus.SCORED, ScoreStatus.FAILED, ScoreStatus.UNPARSEABLE}:
             return None
         if render and render.status is not RenderStatus.MISSING:
             return None
@@ -202,20 +218,35 @@ def _why_empty(case: Case, views: Sequence[RunView], files: Sequence[Mapping[str
     return "; ".join(dict.fromkeys(reasons))
 
 
-def _showing(view: RunView, label: str, case: Case, file: Path | None, page_folder: Path, inline: bool) -> Showing:
+def _showing(run: _ShownRun, case: Case) -> Showing:
+    view, file = run.view, run.files.get(case.id)
     lines = tuple(_line(view, case, metric) for metric in view.recorded)
     render = view.renders.get(case.id)
     trouble = {line.status for line in lines}
     if render is None or render.status is not RenderStatus.RENDERED:
         trouble.add(ScoreStatus.FAILED if render and render.status is RenderStatus.FAILED else ScoreStatus.MISSING)
+    records = [record for metric in view.recorded if (record := view.scores.get((metric, case.id)))]
+    # Boxes belong to the clip that was scored, and to no other.
+    sha256 = render.sha256 if render else None
+    seen = [record for record in records if record.clip_sha256 in (None, sha256)]
+    evidence = tuple(one for record in seen for one in evidence_of(case, record))
+    replies = run.replies.get(case.id, ())
+    clip = (render.clip if render else None) or {}
+    frames, width, height = (clip.get(name) for name in ("frames", "width", "height"))
     return Showing(
-        run=label,
-        clip=clip_media(view, case.id, file, page_folder, inline=inline) if file else None,
+        run=run.label,
+        clip=cutting_of(render, file, [sight for one in evidence for sight in one.sights]) if render and file else None,
         gap=None if file else _gap(view, case),
         size=clip_text(render) if render and render.clip else None,
-        quality=_quality(view.contributions(ProtocolName.STRICT)[case.id]),
-        trouble=tuple(status.value for status in _TROUBLE if status in trouble),
-        lines=_merged(lines) if file else _unless_the_gap_says_it(_merged(lines)),
+        frames=frames if isinstance(frames, int) else None,
+        fps=str(clip["fps"]) if clip.get("fps") else None,
+        shape=(width, height) if isinstance(width, int) and isinstance(height, int) else (16, 9),
+        qualities=tuple(_quality(view.contributions(protocol)[case.id]) for protocol in SHOWN_PROTOCOLS),
+        trouble=tuple(status.value for status in TROUBLE if status in trouble),
+        lines=lines,
+        evidence=evidence,
+        replies=replies,
+        replies_gap=replies_gap(view, case.id, replies),
     )
 
 
@@ -237,11 +268,11 @@ def _quality(entries: Sequence[Contribution]) -> float | None:
 def _line(view: RunView, case: Case, metric: str) -> ScoreLine:
     status, reason = view.status(metric, case.id)
     entries = [_entry(view, case, metric, protocol) for protocol in SHOWN_PROTOCOLS]
-    strict = entries[-1]
     if status is ScoreStatus.SCORED:
         remarks = zip(SHOWN_PROTOCOLS, entries, strict=True)
         reason = next((f"{p}: {entry.reason}" for p, entry in remarks if entry and entry.reason), None)
     return ScoreLine(
+        metric=metric,
         label=metric_label(metric),
         status=status.value,
         reason=reason,
@@ -249,7 +280,6 @@ def _line(view: RunView, case: Case, metric: str) -> ScoreLine:
             _value(view, case, metric, protocol, entry)
             for protocol, entry in zip(SHOWN_PROTOCOLS, entries, strict=True)
         ),
-        part=100 * strict.normalised if strict and strict.normalised is not None else None,
     )
 
 
@@ -258,24 +288,10 @@ def _entry(view: RunView, case: Case, metric: str, protocol: ProtocolName) -> Co
     return next((entry for entry in entries if entry.metric == metric), None)
 
 
-def _value(view: RunView, case: Case, metric: str, protocol: ProtocolName, entry: Contribution | None) -> str:
+def _value(view: RunView, case: Case, metric: str, protocol: ProtocolName, entry: Contribution | None) -> float | None:
     if entry:
-        return "–" if entry.normalised is None else f"{100 * entry.normalised:.1f}"
+        return None if entry.normalised is None else 100 * entry.normalised
     record = view.scores.get((metric, case.id))
-    strict = protocol is ProtocolName.STRICT
-    raw = record and (record.strict_value if strict else record.value)
-    return "–" if raw is None else f"{raw:.4g} raw"
-
-
-def _unless_the_gap_says_it(lines: tuple[ScoreLine, ...]) -> tuple[ScoreLine, ...]:
-    return () if len(lines) == 1 and lines[0].status in _TROUBLE else lines
-
-
-def _merged(lines: tuple[ScoreLine, ...]) -> tuple[ScoreLine, ...]:
-    """One line where every metric that applies has the same status and reason, such as a clip that is not there."""
-    applicable = [line for line in lines if line.status != ScoreStatus.NOT_APPLICABLE]
-    same = {(line.status, line.reason) for line in applicable}
-    if len(applicable) < 2 or len(same) > 1 or applicable[0].status == ScoreStatus.SCORED:
-        return lines
-    first = applicable[0]
-    return (ScoreLine(label="all metrics", status=first.status, reason=first.reason, values=first.values, part=None),)
+    if record is None:
+        return None
+    return record.strict_value if protocol is ProtocolName.STRICT else record.value

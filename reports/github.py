@@ -22,7 +22,7 @@ def summary_text(judged: Judged, worst: int) -> str:
 
 
 def annotation_lines(judged: Judged) -> list[str]:
-    """One error for every breach; a warning where nothing is gated and values are missing."""
+    """One error for every breach, or one where nothing is gated and values are missing."""
     lines = [_command("error", f"refeval gate {verdict.name}", verdict.reason) for verdict in judged.breaches]
     if judged.exit_code is ExitCode.INCOMPLETE:
         lines.append(_command("error", _TITLE, judged.summary()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from refeval.reports.gallery import Gallery
+from refeval.reports.gallery import Card, Gallery
 from refeval.reports.table import Table
 from refeval.reports.totals import category_table, status_table, totals_table
 from refeval.reports.views import SHOWN_PROTOCOLS, RunView
@@ -39,15 +39,8 @@ def _facts_table(views: Sequence[RunView], labels: Sequence[str]) -> Table:
 def _worst_table(gallery: Gallery) -> Table:
     rows = []
     for card in gallery.cards[:_WORST]:
-        reasons = dict.fromkeys(
-            f"{line.label}: {line.status}, {line.reason}"
-            for showing in card.showings
-            for line in showing.lines
-            if line.status in card.trouble
-        )
-        reasons |= dict.fromkeys(showing.gap for showing in card.showings if showing.gap)
         quality = "–" if card.quality is None else f"{100 * card.quality:.1f}"
-        rows.append((card.id, card.category, "; ".join(reasons), quality))
+        rows.append((card.id, card.category, "; ".join(_what_is_wrong(card)), quality))
     return Table(
         title="Worst cases",
         columns=("case", "category", "what is wrong", "mean"),
@@ -55,6 +48,18 @@ def _worst_table(gallery: Gallery) -> Table:
         notes=(_ORDER,),
         left=3,
     )
+
+
+def _what_is_wrong(card: Card) -> list[str]:
+    """Clips that are not there, then every status and reason with the metrics that have it."""
+    gaps = [showing.gap for showing in card.showings if showing.gap]
+    metrics: dict[tuple[str, str | None], dict[str, None]] = {}
+    for showing in card.showings:
+        for line in showing.lines:
+            if line.status in card.trouble:
+                metrics.setdefault((line.status, line.reason), {})[line.label] = None
+    reasons = [f"{', '.join(labels)}: {status}, {reason}" for (status, reason), labels in metrics.items()]
+    return list(dict.fromkeys([*reasons, *gaps]))
 
 
 def _empty_table(gallery: Gallery) -> Table:

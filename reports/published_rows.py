@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from refeval.cases import Domain
 from refeval.catalogue import METRIC_BY_ID
 from refeval.published import PublishedRow, published_rows
+from refeval.reports.cells import NO_PART
 from refeval.reports.table import Section
 from refeval.reports.views import RunView
 from refeval.suites import SUITES
 
-NO_PART = "–"
 NO_PART_NOTE = f"{NO_PART}: no part of the total of this domain, or not stated."
 _SUITE_FILES = frozenset({"Open-Domain_Eval", "Human-Domain_Eval", "Single-Domain_Eval"})
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -44,24 +44,39 @@ def add_published(
     systems: Sequence[PublishedRow], rows: list[tuple[str, ...]], sections: list[Section], notes: list[str]
 ) -> None:
     """Append one row per system under headings by group; ``notes`` gets the sources."""
-    origins = {origin: i for i, origin in enumerate(dict.fromkeys(map(_origin, systems)), 1)}
     groups = dict.fromkeys((system.domain, system.group) for system in systems)
     domains = {system.domain for system in systems}
     for domain, group in sorted(groups):
         heading = f"published, {group}" + (f", {domain} domain" if len(domains) > 1 else "")
         sections.append(Section(first=len(rows), heading=heading, kind="published"))
         members = [system for system in systems if (system.domain, system.group) == (domain, group)]
-        rows += [_published_row(system, origins[_origin(system)]) for system in members]
-    notes.append("published: as its source prints it, not run here.")
-    notes += [f"{_mark(i)} {origin}." for origin, i in origins.items()]
+        rows += [_published_row(system, systems) for system in members]
+    notes += source_notes(systems)
+
+
+def published_name(system: PublishedRow, systems: Sequence[PublishedRow]) -> str:
+    """The name of a system with the number of its source among the sources of ``systems``."""
+    return f"{system.model}\u00a0{_mark(_origins(systems)[_origin(system)])}"
+
+
+def source_notes(systems: Sequence[PublishedRow]) -> list[str]:
+    """What ``published`` means, and the numbered sources; nothing where there is no system."""
+    if not systems:
+        return []
+    notes = ["published: as its source prints it, not run here."]
+    notes += [f"{_mark(i)} {origin}." for origin, i in _origins(systems).items()]
     if any(metric not in system.columns for system in systems for metric in METRIC_BY_ID):
         notes.append(NO_PART_NOTE)
+    return notes
 
 
-def _published_row(system: PublishedRow, origin: int) -> tuple[str, ...]:
+def _origins(systems: Sequence[PublishedRow]) -> dict[str, int]:
+    return {origin: i for i, origin in enumerate(dict.fromkeys(map(_origin, systems)), 1)}
+
+
+def _published_row(system: PublishedRow, systems: Sequence[PublishedRow]) -> tuple[str, ...]:
     cells = [f"{system.columns[metric]:.2f}" if metric in system.columns else NO_PART for metric in METRIC_BY_ID]
-    name = f"{system.model}\u00a0{_mark(origin)}"
-    return (name, system.protocol.value, f"{system.total:.2f}", *cells, "published")
+    return (published_name(system, systems), system.protocol.value, f"{system.total:.2f}", *cells, "published")
 
 
 def _origin(system: PublishedRow) -> str:

@@ -12,12 +12,18 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from refeval.reports.cells import Cell, Number
+from refeval.reports.html import html_fragment, html_page
+from refeval.reports.latex import latex_table
+
 # Letters that would make a cell a link, a tag, emphasis or a new column.
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])| ")
 _WIDE = 7
 # Texts up to this length are names: they are never broken, others are rather than cut off.
 _NAME = 18
+# What a number may have beside its value: the names of its attributes, and of the columns in CSV.
+_PARTS = ("low", "high", "spread", "scored", "applicable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +42,33 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ColumnGroup:
+    """A heading over neighbouring columns.
+
+    Attributes:
+        first: index of its first column.
+        last: index of its last column.
+        heading: one line.
+    """
+
+    first: int
+    last: int
+    heading: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Rows of texts under headings.
 
     Attributes:
         title: what the table shows.
         columns: headings.
-        rows: one text per column; a second line in a text is the small print of its first, e.g. ``n/N``.
+        rows: one text per column; further lines in a text are the small print of its first, e.g. ``n/N``. A
+            :class:`refeval.reports.cells.Cell` is a text that also knows its number.
         notes: footnotes, each a sentence.
         left: how many columns from the left are texts; the others are numbers and stand right.
         sections: headings between the rows, in order; none, or the first stands over row 0.
+        groups: headings over columns, from left to right.
     """
 
     title: str
@@ -54,21 +77,59 @@ class Table:
     notes: tuple[str, ...] = ()
     left: int = 1
     sections: tuple[Section, ...] = ()
+    groups: tuple[ColumnGroup, ...] = ()
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The headings of the columns for formats of one heading line: with their group where they repeat."""
+        found = list(self.columns)
+        for group in self.groups:
+            for i in range(group.first, group.last + 1):
+                if self.columns.count(self.columns[i]) > 1:
+                    found[i] = f"{group.heading} {self.columns[i]}"
+        return tuple(found)
 
     def markdown(self) -> str:
         """The table as GitHub Markdown; headings between rows are rows in bold."""
         rule = ["---" if i < self.left else "---:" for i in range(len(self.columns))]
-        lines = [_pipes(map(_escape, self.columns)), _pipes(rule)]
+        lines = [_pipes(map(_escape, self.headings)), _pipes(rule)]
         for section, rows in self.parts():
             if section:
                 lines.append(_pipes([f"**{_escape(section.heading)}**", *[""] * (len(self.columns) - 1)]))
-            lines += [_pipes(map(_escape, row)) for row in rows]
+            lines += [_pipes(map(_markdown_cell, row)) for row in rows]
         notes = [f"\n{_escape(note)}" for note in self.notes]
         return "\n".join([f"### {_escape(self.title)}\n", *lines, *notes]) + "\n"
 
     def csv(self) -> str:
-        """The table as CSV, without the notes and the headings between rows."""
-        return csv_text(self.columns, ([" ".join(cell.split("\n")) for cell in row] for row in self.rows))
+        """The table as CSV, without the notes; headings between rows become a first column.
+
+        A column of numbers becomes one column per part (value, low, high, spread, scored, applicable) that any of
+        its cells has. Values have two digits more than the cells show; an undefined one is an empty field.
+        """
+        parts = [_number_parts([row[i] for row in self.rows]) for i in range(len(self.columns))]
+        columns = [
+            name
+            for heading, found in zip(self.headings, parts, strict=True)
+            for name in (heading, *(f"{heading} {part}" for part in found[1:]))
+        ]
+        rows = [
+            [*([section.heading] if section else []), *_csv_row(row, parts)]
+            for section, rows in self.parts()
+            for row in rows
+        ]
+        return csv_text([*(["section"] if self.sections else []), *columns], rows)
+
+    def latex(self, *, label: str) -> str:
+        """The table as LaTeX with booktabs rules; ``label`` is what ``\\ref`` calls it by. See :mod:`.latex`."""
+        return latex_table(self, label=label)
+
+    def html(self) -> str:
+        """The table as one HTML ``<figure>``, everything escaped; the page around it brings the style."""
+        return html_fragment(self)
+
+    def html_page(self) -> str:
+        """The table as a page of its own that needs nothing else."""
+        return html_page(self)
 
     def terminal(self) -> RichTable:
         """The table for a terminal; no text is read as markup."""
@@ -81,7 +142,7 @@ class Table:
             box=SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
-        for i, column in enumerate(self.columns):
+        for i, column in enumerate(self.headings):
             # A wide table would break its headings anywhere; MotionSmoothness breaks between its words.
             heading = _WORDS.sub("\n", column) if len(self.columns) >= _WIDE else column
             number = i >= self.left
@@ -92,7 +153,7 @@ class Table:
                 table.add_section()
                 table.add_row(Text(section.heading, style="italic"))
             for row in rows:
-                table.add_row(*map(Text, row))
+                table.add_row(*(Text(cell, style="bold" if is_best(cell) else "") for cell in row))
         return table
 
     def transposed(self) -> Table:
@@ -103,7 +164,7 @@ class Table:
             columns=("", *(" ".join(row[: self.left]) for row in self.rows)),
             rows=tuple(
                 (column, *("  ".join(cell.split("\n")) for cell in line))
-                for column, line in zip(self.columns[self.left :], lines, strict=True)
+                for column, line in zip(self.headings[self.left :], lines, strict=True)
             ),
             notes=self.notes,
         )
@@ -123,6 +184,41 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(columns)
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def is_best(cell: str) -> bool:
+    """Whether a cell is the best of its column and group."""
+    return isinstance(cell, Cell) and cell.number.best
+
+
+def _markdown_cell(cell: str) -> str:
+    if not is_best(cell):
+        return _escape(cell)
+    value, *rest = cell.split("\n")
+    return " ".join([f"**{_escape(value)}**", *map(_escape, rest)])
+
+
+def _number_parts(cells: Sequence[str]) -> tuple[str, ...]:
+    """The parts that the numbers of a column have; only ``value`` for a column of texts."""
+    numbers = [cell.number for cell in cells if isinstance(cell, Cell)]
+    there = [part for part in _PARTS if any(getattr(number, part) is not None for number in numbers)]
+    return ("value", *there)
+
+
+def _csv_row(row: Sequence[str], parts: Sequence[tuple[str, ...]]) -> list[object]:
+    fields: list[object] = []
+    for cell, found in zip(row, parts, strict=True):
+        if isinstance(cell, Cell):
+            fields += [_csv_field(cell.number, part) for part in found]
+        else:
+            fields += [" ".join(cell.split("\n")), *[None] * (len(found) - 1)]
+    return fields
+
+
+def _csv_field(number: Number, part: str) -> object:
+    value = getattr(number, part)
+    # The last bits of an interval depend on the machine; these digits do not.
+    return f"{value:.{number.decimals + 2}f}" if isinstance(value, float) else value
 
 
 def _escape(text: str) -> str:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refeval.cases import Category
 from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
-from refeval.protocols import MetricTotal, ProtocolName, Total, applies
+from refeval.protocols import MetricTotal, ProtocolName, Total, applies, clamp, enters_mean, slots
 from refeval.records import RenderStatus, ScoreStatus
+from refeval.reports.cells import DAGGER as DAGGER
+from refeval.reports.cells import NO_PART, Cell, Number
 from refeval.reports.judge_notes import judge_note
-from refeval.reports.published_rows import NO_PART, NO_PART_NOTE, add_published, published_beside
+from refeval.reports.published_rows import NO_PART_NOTE, add_published, published_beside
 from refeval.reports.table import Section, Table, csv_text
 from refeval.reports.views import SHOWN_PROTOCOLS, RunView, as_view, metric_label, run_labels
 from refeval.runs import Run
+from refeval.statistics.results import Estimate
 
-DAGGER = "†"
 _DAGGER_NOTE = (
     f"{DAGGER} Not comparable: not every applicable case has a value. The official formula drops such cases from "
     "the mean and counts a metric without any value as a mean of 0 in its raw unit (Aesthetics then counts as "
@@ -79,7 +81,7 @@ def totals_csv(runs: Sequence[Run | RunView], *, protocols: Sequence[ProtocolNam
         for protocol in protocols:
             total = view.total(protocol)
             head = [label, view.manifest.suite["name"], total.domain.value, protocol.value]
-            rows.append([*head, total.total, total.complete, *_coverage(total), *_metric_fields(total)])
+            rows.append([*head, total.total, total.complete, *coverage(total), *_metric_fields(total)])
     return csv_text(columns, rows)
 
 
@@ -167,10 +169,10 @@ def _run_rows(
         for protocol in protocols:
             total = view.total(protocol, allow_missing=allow_missing)
             metrics = {metric.metric: metric for metric in total.metrics}
-            cells = [_metric_cell(view, metrics.get(metric), notes) for metric in METRIC_BY_ID]
-            scored, applicable = _coverage(total)
-            rows.append((label, protocol.value, _total_cell(total, notes), *cells, f"{scored}/{applicable}"))
-            notes += [zeros for metric in total.metrics if (zeros := _zeros_note(label, total, metric))]
+            cells = [Cell(metric_number(view, metrics.get(metric), notes)) for metric in METRIC_BY_ID]
+            scored, applicable = coverage(total)
+            rows.append((label, protocol.value, Cell(total_number(total, notes)), *cells, f"{scored}/{applicable}"))
+            notes += zeros_notes(label, total)
             if allow_missing and protocol is ProtocolName.STRICT and not total.complete:
                 notes.append(_LOWER_NOTE)
         if note := judge_note(view, label):
@@ -178,44 +180,70 @@ def _run_rows(
     return rows, notes
 
 
-def _total_cell(total: Total, notes: list[str]) -> str:
+def total_number(total: Total, notes: list[str], estimate: Estimate | None = None) -> Number:
+    """A total in per cent, without counts.
+
+    Args:
+        total: of a run.
+        notes: gets a sentence for every mark and word.
+        estimate: of the same total; its interval is shown only where the total may be compared.
+    """
     if total.meaningless:
         notes.append(f"{DAGGER} {total.meaningless[0].upper()}{total.meaningless[1:]}.")
     if total.total is None:
         notes.append(_UNDEFINED_NOTE)
-        return "undefined"
-    if total.meaningless:
-        return _per_cent(total.total) + DAGGER
-    if total.protocol is ProtocolName.STRICT or total.complete:
-        return _per_cent(total.total)
-    notes.append(_DAGGER_NOTE)
-    return _per_cent(total.total) + DAGGER
+        return Number(value=None, word="undefined", comparable=False)
+    if total.complete or (total.protocol is ProtocolName.STRICT and not total.meaningless):
+        return with_interval(Number(value=100 * total.total, comparable=total.complete), estimate)
+    if not total.meaningless:
+        notes.append(_DAGGER_NOTE)
+    return Number(value=100 * total.total, mark=DAGGER, comparable=False)
 
 
-def _metric_cell(view: RunView, metric: MetricTotal | None, notes: list[str]) -> str:
+def metric_number(
+    view: RunView, metric: MetricTotal | None, notes: list[str], estimate: Estimate | None = None
+) -> Number:
+    """The mean of one metric in per cent of its range, with scored and applicable cases; arguments as for totals.
+
+    ``metric`` is None where it is no part of the domain's total.
+    """
     if metric is None:
         notes.append(NO_PART_NOTE)
-        return NO_PART
-    coverage = f"\n{metric.scored}/{metric.applicable}"
+        return Number(value=None, comparable=False)
+    counts = Number(value=None, scored=metric.scored, applicable=metric.applicable, comparable=False)
     if metric.metric not in view.recorded:
         notes.append(_ABSENT_NOTE)
-        return f"absent{coverage}"
+        return replace(counts, word="absent")
     if metric.normalised is None:
         notes.append(_UNDEFINED_NOTE)
-        return f"undefined{coverage}"
-    return _per_cent(metric.normalised) + coverage
+        return replace(counts, word="undefined")
+    whole = metric.scored == metric.applicable > 0
+    number = replace(counts, value=100 * metric.normalised, comparable=whole)
+    return with_interval(number, estimate) if whole else number
 
 
-def _zeros_note(label: str, total: Total, metric: MetricTotal) -> str | None:
-    if total.protocol is ProtocolName.STRICT or metric.averaged == metric.scored:
-        return None
-    return (
+def with_interval(number: Number, estimate: Estimate | None) -> Number:
+    """The number with its interval in per cent, where there is one."""
+    # One case shows no spread: its interval would be a point, and read as certainty.
+    if estimate is None or estimate.low is None or estimate.high is None or estimate.n < 2:
+        return number
+    return replace(number, low=100 * estimate.low, high=100 * estimate.high)
+
+
+def zeros_notes(label: str, total: Total) -> list[str]:
+    """A sentence for every metric whose official mean leaves zeros out."""
+    if total.protocol is ProtocolName.STRICT:
+        return []
+    return [
         f"{label}, {total.protocol}: {metric.label} is the mean over {metric.averaged} of {metric.scored} scored "
         "cases; the official formula leaves zeros out."
-    )
+        for metric in total.metrics
+        if metric.averaged != metric.scored
+    ]
 
 
-def _coverage(total: Total) -> tuple[int, int]:
+def coverage(total: Total) -> tuple[int, int]:
+    """Scored and applicable cases, summed over the metrics."""
     return sum(m.scored for m in total.metrics), sum(m.applicable for m in total.metrics)
 
 
@@ -229,25 +257,21 @@ def _metric_fields(total: Total) -> list[object]:
     return fields
 
 
-def _per_cent(value: float) -> str:
-    return f"{100 * value:.2f}" if math.isfinite(value) else str(value)
-
-
 def _category_mean(view: RunView, protocol: ProtocolName, metric: str, ids: Sequence[str]) -> Mean:
-    table = view.contributions(protocol)
-    entries = [entry for case in ids for entry in table[case] if entry.metric == metric]
-    if not entries:
+    slot = next((slot for slot in slots(protocol, view.suite.domain) if slot.metric == metric), None)
+    if slot is None:
         return _raw_mean(view, protocol, metric, ids)
     strict = protocol is ProtocolName.STRICT
-    # An official value without a share is a zero that the official formula leaves out of its mean.
-    counted = [
-        entry.normalised for entry in entries if entry.normalised is not None and (strict or entry.share is not None)
-    ]
+    applicable = set(applies(protocol, metric, view.suite)) & set(ids)
+    records = [record for case in ids if case in applicable and (record := view.scores.get((metric, case)))]
+    found = [record.strict_value if strict else record.value for record in records]
+    values = [value for value in found if value is not None]
+    counted = [slot.normalise(clamp(slot, value, strict)) for value in values if enters_mean(slot, value, strict)]
     return Mean(
         value=100 * math.fsum(counted) / len(counted) if counted else None,
         in_total=True,
-        scored=sum(entry.raw is not None for entry in entries),
-        applicable=len(set(applies(protocol, metric, view.suite)) & set(ids)),
+        scored=len(values),
+        applicable=len(applicable),
     )
 
 

@@ -32,6 +32,8 @@ _SETTINGS: dict[Any, Any] = {
     "xtick.color": SOFT,
     "ytick.color": INK,
     "hatch.linewidth": 0.6,
+    # Names of models are texts, whatever they hold.
+    "text.parse_math": False,
     "svg.fonttype": "path",
     "svg.hashsalt": "refeval",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from refeval.baselines import baseline_of
 from refeval.cases import Domain
 from refeval.comparing import Comparison, Row, Terms, compare
 from refeval.errors import BadInput, ExitCode
@@ -14,7 +15,7 @@ from refeval.gates import Gate, Limit, judge, parse_gates
 from refeval.protocols import ProtocolName
 from refeval.sides import Coverage
 from refeval.statistics import Resampling
-from tests.refeval.small_sides import even, side, suite_of
+from tests.refeval.small_sides import even, folder_of, side, suite_of
 
 V1_1, OPEN = ProtocolName.V1_1, Domain.OPEN
 FULL = Coverage(scored=20, applicable=20)
@@ -94,7 +95,12 @@ def test_names_are_those_of_the_protocol_and_the_domain() -> None:
         ("gme:significant", 0.5, 0.49, 0.049, True),
         ("gme:significant", 0.5, 0.49, 0.05, False),
         ("gme:significant", 0.5, 0.6, 0.001, False),
-        ("gme:significant", 0.5, 0.49, None, False),
+        ("gme:significant", 0.5, 0.49, None, True),
+        ("gme:significant", 0.5, 0.5, None, False),
+        ("gme:significant", 0.5, 0.51, None, False),
+        ("gme:-2:significant", 0.5, 0.49, None, False),
+        ("gme:-0.5:significant", 0.5, 0.49, None, True),
+        ("gme:+5%", 0.0, 0.0, 1.0, False),
         ("gme:-0.5:significant", 0.5, 0.49, 0.01, True),
         ("gme:-0.5:significant", 0.5, 0.49, 0.2, False),
         ("gme:-0.5:significant", 0.5, 0.499, 0.01, False),
@@ -134,6 +140,43 @@ def test_what_is_undefined_or_measures_nothing_is_a_breach(comparison: Compariso
     assert [v.reason for v in judge(empty, gates).breaches] == ["GmeScore: no case of the suite counts for it"]
     labels = [v.label for v in judge(empty, parse_gates(["all:significant"], V1_1, OPEN)).verdicts]
     assert labels == ["Aesthetics", "MotionSmoothness", "MotionAmplitude", "FaceSim", "NexusScore", "NaturalScore"]
+
+
+@pytest.mark.parametrize("who", ["base", "candidate"])
+def test_a_side_without_any_value_holds_nothing(comparison: Comparison, who: str) -> None:
+    empty = Coverage(scored=0, applicable=20)
+    one = replace(_with(comparison, replace(_row(comparison), **{who: empty})), allow_missing=True)
+    both = replace(_with(comparison, replace(_row(comparison), base=empty, candidate=empty)), allow_missing=True)
+    for changed in (one, both):
+        (verdict,) = judge(changed, parse_gates(["gme:-50"], V1_1, OPEN)).verdicts
+        assert verdict.breach and "there is nothing to compare: " in verdict.reason and "0/20" in verdict.reason
+    every = parse_gates(["all:-50"], V1_1, OPEN)
+    assert [v.label for v in judge(one, every).breaches] == ["GmeScore"]
+    assert "GmeScore" not in [v.label for v in judge(both, every).verdicts] and not judge(both, every).breaches
+    rows = tuple(replace(row, base=empty, candidate=empty) for row in comparison.rows)
+    nothing = judge(replace(comparison, rows=rows, allow_missing=True), every)
+    assert nothing.exit_code is ExitCode.BREACH and "no metric to look at" in nothing.breaches[0].reason
+
+
+def test_no_case_that_counts_is_a_breach_though_missing_values_are_allowed(comparison: Comparison) -> None:
+    none = Coverage(scored=0, applicable=0)
+    changed = replace(_with(comparison, replace(_row(comparison), base=none, candidate=none)), allow_missing=True)
+    (verdict,) = judge(changed, parse_gates(["gme:-50"], V1_1, OPEN)).verdicts
+    assert verdict.breach and "no case of the suite counts" in verdict.reason
+
+
+def test_a_metric_that_collapses_to_nothing_is_significantly_worse(tmp_path: Path) -> None:
+    """The official NexusScore leaves zeros out: no case is in the mean of both sides, and that must not be no test."""
+    suite = suite_of()
+    runs = [folder_of(tmp_path / name, even(suite)) for name in ("base", "candidate")]
+    for record in runs[1].score_records():
+        if record.metric == "nexus":
+            runs[1].write_score(record.model_copy(update={"value": 0.0, "strict_value": 0.0}))
+    found = compare(*([baseline_of(run)] for run in runs), Terms(resampling=Resampling(resamples=1000)))
+    row = next(row for row in found.rows if row.delta.of == "nexus")
+    assert row.complete and row.delta.n_pairs == 0 and row.delta.p is not None and 0 < row.delta.p < 0.01
+    judged = judge(found, parse_gates(["all:significant"], V1_1, OPEN))
+    assert [verdict.label for verdict in judged.breaches] == ["NexusScore"]
 
 
 def test_all_names_the_metric(comparison: Comparison) -> None:

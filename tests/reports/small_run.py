@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,8 @@ from refeval.applicability import strict_applies
 from refeval.cases import Case, ClipSpec, Domain, Suite, parse_suite
 from refeval.catalogue import METRIC_BY_ID
 from refeval.clips import encode_clip
+from refeval.documents import write_document
+from refeval.metrics.judges.replies import ReplyRecord
 from refeval.protocols import ProtocolName, slots
 from refeval.records import RenderRecord, RenderStatus, ScoreRecord, ScoreStatus
 from refeval.runs import Run, make_manifest, start_run
@@ -30,6 +33,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "faceobj_1": ("Man", "hat"),
     "humanobj_1": ("Woman", "bag", "beach"),
 }
+# Where the square of :func:`write_clip` is in frame 3.
+BOX = (22, 12, 38, 30)
 _FOLDERS = {"Man": "man", "Woman": "woman", "beach": "environment"}
 
 
@@ -135,6 +140,54 @@ def scored(case: Case, metric: str, part: float) -> ScoreRecord:
         strict_value=values[1],
         frames_used=6,
     )
+
+
+def seen_by_metrics(
+    run: Run, case_id: str, *, box: Sequence[int] | None = None, clip_sha256: str | None = None
+) -> None:
+    """Plant in the records of FaceSim and NexusScore what they saw: the coloured square, in two frames."""
+    render = run.render_record(case_id)
+    case = run.suite()[case_id]
+    person, thing = case.references[:2]
+    # The square stands elsewhere in every frame; this is where it is in the fourth.
+    crops = [{"frame": frame, "box": list(box or BOX), "similarity": like} for frame, like in ((3, 0.75), (2, 0.65))]
+    subject = {"label": thing.label, "reference": thing.path, "frames_found": 2, "mean_similarity": 0.7}
+    face = {"path": person.path, "similarity": 0.5, "face": True}
+    details: dict[str, dict[str, Any]] = {
+        "nexus": {"subjects": [{**subject, "best_crops": crops}]},
+        "facesim": {
+            "references": [{**face, "best_crops": crops}],
+            "faces": [1] * 5 + [0],
+            "identity_confusion": None,
+        },
+    }
+    for metric, shown in details.items():
+        record = run.score_record(metric, case_id)
+        assert record is not None and render is not None
+        sha256 = clip_sha256 or render.sha256
+        run.write_score(record.model_copy(update={"details": shown, "clip_sha256": sha256}))
+
+
+def write_reply(run: Run, case_id: str, vote: str, text: str) -> None:
+    """Plant a reply of the judge."""
+    record = ReplyRecord(
+        case=case_id,
+        repeat=vote,
+        key="0" * 64,
+        model="judge",
+        rubric={"wording": "own", "sha256": "0" * 64},
+        pictures=6,
+        pictures_sha256="0" * 64,
+        text=text,
+        model_served="judge-2030",
+        input_tokens=None,
+        output_tokens=None,
+        price=None,
+        seconds=1.5,
+        attempts=1,
+        finish_reason="stop",
+    )
+    write_document(run.folder / "judge" / f"{case_id}.{vote}.json", record.model_dump(mode="json"))
 
 
 def unscored(case_id: str, metric: str, status: ScoreStatus, reason: str) -> ScoreRecord:

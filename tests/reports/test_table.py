@@ -43,12 +43,12 @@ def test_markdown_lets_no_cell_become_a_tag_or_a_link() -> None:
     assert "](" not in text.replace("\\](", "")
 
 
-def test_csv_holds_every_row_and_no_heading_rows() -> None:
+def test_csv_names_the_section_in_every_row_instead_of_heading_rows() -> None:
     rows = list(csv.reader(io.StringIO(TABLE.csv())))
     assert rows == [
-        ["run", "MotionSmoothness", "scored"],
-        ["a|b", "94.74 180/180", "1247/1260"],
-        ["<b>[x](javascript:1)</b>", "absent 0/180", "0/1260"],
+        ["section", "run", "MotionSmoothness", "scored"],
+        ["runs", "a|b", "94.74 180/180", "1247/1260"],
+        ["published", "<b>[x](javascript:1)</b>", "absent 0/180", "0/1260"],
     ]
 
 
