@@ -12,6 +12,7 @@ from refeval.records import ScoreStatus
 from refeval.reports.table import Table
 from refeval.reports.totals import DAGGER
 from refeval.sides import CategoryDelta, Coverage, Loss
+from refeval.statistics import Delta
 
 _NONE = "–"
 _SMALL_P = 0.0001
@@ -128,11 +129,16 @@ def _delta_row(row: Row, mark: str) -> tuple[str, ...]:
         row.label,
         _side_cell(delta.base, row.base, mark),
         _side_cell(delta.candidate, row.candidate, mark),
-        f"{_points(delta.delta)}\n{_points(delta.low)}, {_points(delta.high)}" if known else _NONE,
+        _delta_cell(delta) if known else _NONE,
         f"{_p(delta.p)}\n{_p(delta.p_holm)}" if known and delta.p is not None else _NONE,
         str(delta.n_pairs),
         _points(delta.detectable, ".2f") if known else _NONE,
     )
+
+
+def _delta_cell(delta: Delta) -> str:
+    value = _points(delta.delta)
+    return value if delta.low is None else f"{value}\n{_points(delta.low)}, {_points(delta.high)}"
 
 
 def _side_cell(value: float | None, coverage: Coverage, mark: str) -> str:

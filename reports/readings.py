@@ -105,7 +105,7 @@ def interval_note(resampling: Resampling) -> str:
     return (
         f"[low, high]: {100 * resampling.level:g} % interval for other cases of the same categories, {method} "
         f"bootstrap through the protocol, {resampling.resamples} resamples, seed {resampling.seed}; "
-        "left out where a case has no value, or only one case counts."
+        "left out where a case has no value, or where the cases show no spread."
     )
 
 

@@ -15,9 +15,11 @@ from refeval.reports.cells import DAGGER as DAGGER
 from refeval.reports.cells import NO_PART, Cell, Number
 from refeval.reports.judge_notes import judge_note
 from refeval.reports.published_rows import NO_PART_NOTE, add_published, published_beside
+from refeval.reports.readings import RunReading, interval_note, read_runs
 from refeval.reports.table import Section, Table, csv_text
 from refeval.reports.views import SHOWN_PROTOCOLS, RunView, as_view, metric_label, run_labels
 from refeval.runs import Run
+from refeval.statistics.aggregation import TOTAL
 from refeval.statistics.results import Estimate
 
 _DAGGER_NOTE = (
@@ -47,10 +49,11 @@ def totals_table(
         allow_missing: strict totals are lower bounds instead of undefined.
 
     Returns:
-        Every value has ``scored/applicable`` as its second line; notes explain every mark.
+        Below every value stand its interval, where it has one, and ``scored/applicable``; notes explain every mark.
     """
-    views = [as_view(run) for run in runs]
-    rows, notes = _run_rows(views, protocols, allow_missing)
+    readings = read_runs(runs)
+    views = [reading.view for reading in readings]
+    rows, notes = _run_rows(readings, protocols, allow_missing)
     sections: list[Section] = []
     if published and ProtocolName.V1_1 in protocols:
         systems = published_beside(views, notes)
@@ -58,7 +61,7 @@ def totals_table(
             sections = [Section(first=0, heading="runs")]
             add_published(systems, rows, sections, notes)
     return Table(
-        title="Totals in per cent, with scored/applicable cases",
+        title="Totals in per cent, with intervals and scored/applicable cases",
         columns=("run", "protocol", "TotalScore", *(m.label for m in PUBLISHED_METRICS), "scored"),
         rows=tuple(rows),
         notes=tuple(dict.fromkeys(notes)),
@@ -161,17 +164,23 @@ def status_table(run: Run | RunView, *, label: str | None = None) -> Table:
 
 
 def _run_rows(
-    views: Sequence[RunView], protocols: Sequence[ProtocolName], allow_missing: bool
+    readings: Sequence[RunReading], protocols: Sequence[ProtocolName], allow_missing: bool
 ) -> tuple[list[tuple[str, ...]], list[str]]:
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
-    for view, label in zip(views, run_labels(views), strict=True):
+    views = [reading.view for reading in readings]
+    for reading, view, label in zip(readings, views, run_labels(views), strict=True):
         for protocol in protocols:
             total = view.total(protocol, allow_missing=allow_missing)
+            # Lower bounds are no estimates: they move with what is missing, not with the cases.
+            sure = {} if allow_missing else reading.estimates(protocol)
             metrics = {metric.metric: metric for metric in total.metrics}
-            cells = [Cell(metric_number(view, metrics.get(metric), notes)) for metric in METRIC_BY_ID]
+            cells = [Cell(metric_number(view, metrics.get(m), notes, sure.get(m))) for m in METRIC_BY_ID]
             scored, applicable = coverage(total)
-            rows.append((label, protocol.value, Cell(total_number(total, notes)), *cells, f"{scored}/{applicable}"))
+            whole = Cell(total_number(total, notes, sure.get(TOTAL)))
+            rows.append((label, protocol.value, whole, *cells, f"{scored}/{applicable}"))
+            if any(isinstance(cell, Cell) and cell.number.low is not None for cell in (whole, *cells)):
+                notes.append(interval_note(reading.resampling))
             notes += zeros_notes(label, total)
             if allow_missing and protocol is ProtocolName.STRICT and not total.complete:
                 notes.append(_LOWER_NOTE)
@@ -224,8 +233,8 @@ def metric_number(
 
 def with_interval(number: Number, estimate: Estimate | None) -> Number:
     """The number with its interval in per cent, where there is one."""
-    # One case shows no spread: its interval would be a point, and read as certainty.
-    if estimate is None or estimate.low is None or estimate.high is None or estimate.n < 2:
+    # Without spread (one case in each category, say) the interval would be a point, and read as certainty.
+    if estimate is None or estimate.low is None or estimate.high is None or estimate.low == estimate.high:
         return number
     return replace(number, low=100 * estimate.low, high=100 * estimate.high)
 

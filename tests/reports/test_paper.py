@@ -166,7 +166,7 @@ def test_category_intervals_are_around_the_category_means(run: Run, protocol: Pr
 
 def test_a_category_that_lacks_a_case_has_no_interval_and_is_not_the_best(tmp_path: Path) -> None:
     lost = planted_run(tmp_path / "a", planted_suite(), model="a", without=[("gme", "singleobj_1")])
-    whole = planted_run(tmp_path / "b", planted_suite(), model="b", level=lambda _: 0.1)
+    whole = planted_run(tmp_path / "b", planted_suite(), model="b", level=lambda place: 0.01 * place)
     table = categories_table(readings(lost, whole), V1_1)
     place = [section.heading.split(",")[0] for section in table.sections].index("singleobj")
     gme = 1 + list(METRIC_BY_ID).index("gme")

@@ -17,6 +17,7 @@ from refeval.reports.explain import explain_case, explain_run
 from refeval.reports.table import Table
 from refeval.reports.totals import category_means, category_table, status_table, totals_csv, totals_table
 from refeval.runs import Run
+from tests.reports.planted import planted_run, planted_suite
 from tests.reports.small_run import CASES, scored, small_run, small_suite, unscored
 
 V1_1, STRICT = ProtocolName.V1_1, ProtocolName.STRICT
@@ -33,6 +34,10 @@ def cell(table: Table, protocol: ProtocolName, column: str) -> str:
     return row[table.columns.index(column)]
 
 
+def value_of(table: Table, protocol: ProtocolName, column: str) -> float:
+    return float(cell(table, protocol, column).split("\n")[0])
+
+
 def test_columns_stand_in_the_published_order(run: Run) -> None:
     labels = [metric.label for metric in PUBLISHED_METRICS]
     assert totals_table([run]).columns == ("run", "protocol", "TotalScore", *labels, "scored")
@@ -42,6 +47,7 @@ def test_a_complete_run_has_totals_without_marks(run: Run) -> None:
     table = totals_table([run], published=False)
     parts = [0.9 - 0.8 * place / len(CASES) for place in range(len(CASES))]
     mean = f"{100 * sum(parts) / len(parts):.2f}"
+    # One case of each category: nothing tells how far another one would be, so there is no interval.
     assert cell(table, V1_1, "Aesthetics") == f"{mean}\n6/6"
     assert cell(table, STRICT, "NaturalScore") == f"{mean}\n6/6"
     assert cell(table, V1_1, "FaceSim").endswith("\n4/4")
@@ -49,6 +55,18 @@ def test_a_complete_run_has_totals_without_marks(run: Run) -> None:
     assert not any("†" in text for row in table.rows for text in row)
     assert cell(table, V1_1, "scored") == "38/38"
     assert table.notes == ()
+
+
+def test_a_value_stands_over_its_interval(tmp_path: Path) -> None:
+    planted = planted_run(tmp_path / "run", planted_suite())
+    table = totals_table([planted], published=False)
+    value, interval, cases = cell(table, V1_1, "Aesthetics").split("\n")
+    low, high = map(float, interval.strip("[]").split(", "))
+    assert low < float(value) < high
+    assert cases.split("/")[0] == cases.split("/")[1]
+    assert any(note.startswith("[low, high]: 95 % interval") for note in table.notes)
+    bounds = totals_table([planted], published=False, allow_missing=True)
+    assert "[" not in cell(bounds, STRICT, "TotalScore")
 
 
 def test_deleting_a_record_marks_the_official_total_and_undoes_the_strict_one(run: Run) -> None:
@@ -63,10 +81,10 @@ def test_deleting_a_record_marks_the_official_total_and_undoes_the_strict_one(ru
 
 
 def test_a_strict_lower_bound_says_that_it_is_one(run: Run) -> None:
-    full = float(cell(totals_table([run], published=False), STRICT, "TotalScore"))
+    full = value_of(totals_table([run], published=False), STRICT, "TotalScore")
     run.score_path("aesthetics", "singleface_1").unlink()
     table = totals_table([run], published=False, allow_missing=True)
-    assert float(cell(table, STRICT, "TotalScore")) < full
+    assert value_of(table, STRICT, "TotalScore") < full
     assert any("lower bounds" in note for note in table.notes)
 
 
@@ -188,7 +206,7 @@ def test_the_shares_of_all_cases_add_up_to_the_total(run: Run) -> None:
         scores = explain_case(run, case_id)[1]
         assert len(scores.rows) == len(METRIC_BY_ID) + 1
         shares.append(float(scores.rows[-1][scores.columns.index(STRICT.value)]))
-    total = float(cell(totals_table([run], published=False), STRICT, "TotalScore"))
+    total = value_of(totals_table([run], published=False), STRICT, "TotalScore")
     assert sum(shares) == pytest.approx(total, abs=0.01)
 
 
