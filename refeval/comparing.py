@@ -296,8 +296,11 @@ def _notes(
     seeds = [tuple(run.seed for run in side) for side in (base, candidate)]
     if len(base) == len(candidate) == 1 and seeds[0] != seeds[1]:
         yield f"One run each, of seeds {seeds[0][0]} and {seeds[1][0]}: the deltas also hold what a seed moves."
-    lonely = [name for name, cases in Counter(base[0].categories()).items() if cases == 1]
-    if lonely:
+    sizes = Counter(base[0].categories())
+    lonely = [name for name, cases in sizes.items() if cases == 1]
+    if len(lonely) == len(sizes):
+        yield "No category has two cases, so nothing is known of the spread: there are no intervals."
+    elif lonely:
         yield (f"Categories of one case show no spread, and the intervals leave their share out: {', '.join(lonely)}.")
     lacking = [(name, find_unrecorded(side, metrics)) for name, side in (("base", base), ("candidate", candidate))]
     for metric_ids in {tuple(found): None for _, found in lacking if found}:

@@ -47,7 +47,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], *, exclusive: bo
                 os.link(temporary, path)
             else:
                 temporary.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
     fault_point("after-replace")
@@ -121,7 +121,8 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(encode(content)).hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder outlive a power failure, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         # Some network file systems refuse fsync on a folder; the rename is all they offer.

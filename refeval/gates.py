@@ -53,7 +53,7 @@ class Limit:
         return abs(base) * self.value / 100 if self.relative else self.value
 
     def __str__(self) -> str:
-        return f"{self.value:+g}%" if self.relative else f"{self.value:+g}"
+        return f"{self.value:{'+' if self.value else ''}g}{'%' if self.relative else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Verdict:
 
     Attributes:
         gate: as it was given.
-        of: metric id, or ``total``.
+        of: metric id, or ``total``; ``all`` of a gate on all metrics that finds none.
         label: as published.
         breach: the candidate is refused.
         reason: with the numbers.
@@ -152,7 +152,7 @@ def parse_gates(texts: Iterable[str], protocol: ProtocolName, domain: Domain) ->
 
 def judge(comparison: Comparison, gates: Sequence[Gate]) -> Judged:
     """Hold a comparison against gates."""
-    verdicts = [_verdict(gate, row, comparison) for gate in gates for row in _rows(gate, comparison)]
+    verdicts = [verdict for gate in gates for verdict in _verdicts(gate, comparison)]
     return Judged(comparison=comparison, verdicts=tuple(verdicts))
 
 
@@ -204,22 +204,36 @@ def _named(gate: str, name: str, protocol: ProtocolName, domain: Domain) -> str:
 
 
 def _rows(gate: Gate, comparison: Comparison) -> list[Row]:
-    if gate.of == _ALL:
-        return [row for row in comparison.rows if row.delta.of != TOTAL and row.measured]
-    return [row for row in comparison.rows if row.delta.of == gate.of]
+    if gate.of != _ALL:
+        return [row for row in comparison.rows if row.delta.of == gate.of]
+    found = [row for row in comparison.rows if row.delta.of != TOTAL and row.measured]
+    if comparison.allow_missing:
+        # A metric that neither side was scored with is none of "what is there".
+        found = [row for row in found if row.base.scored or row.candidate.scored]
+    return found
 
 
-def _verdict(gate: Gate, row: Row, comparison: Comparison) -> Verdict:
-    breach, reason = _judge_row(gate, row, comparison.allow_missing)
-    return Verdict(gate=gate.text, of=row.delta.of, label=row.label, breach=breach, reason=f"{row.label}: {reason}")
+def _verdicts(gate: Gate, comparison: Comparison) -> list[Verdict]:
+    """One per metric that the gate is about; a gate that looks at nothing has not been passed."""
+    found = []
+    for row in _rows(gate, comparison):
+        breach, reason = _judge_row(gate, row, comparison.allow_missing)
+        reason = f"{row.label}: {reason}"
+        found.append(Verdict(gate=gate.text, of=row.delta.of, label=row.label, breach=breach, reason=reason))
+    if found:
+        return found
+    reason = "there is no metric to look at: no case has a value"
+    return [Verdict(gate=gate.text, of=gate.of, label=gate.of, breach=True, reason=reason)]
 
 
 def _judge_row(gate: Gate, row: Row, allow_missing: bool) -> tuple[bool, str]:
-    if not allow_missing:
-        if not row.measured:
-            return True, "no case of the suite counts for it"
-        if not row.complete:
-            return True, f"not every case has a value: {row.base} scored in the base, {row.candidate} in the candidate"
+    coverage = f"{row.base} scored in the base, {row.candidate} in the candidate"
+    if not row.measured:
+        return True, "no case of the suite counts for it"
+    if not row.complete and not allow_missing:
+        return True, f"not every case has a value: {coverage}"
+    if not min(row.base.scored, row.candidate.scored):
+        return True, f"there is nothing to compare: {coverage}"
     delta = row.delta
     if delta.delta is None or delta.base is None or delta.candidate is None:
         return True, "undefined"
@@ -232,8 +246,11 @@ def _judge_row(gate: Gate, row: Row, allow_missing: bool) -> tuple[bool, str]:
         shown = f"{gate.limit}, {limit:+.2f} points" if gate.limit.relative else str(gate.limit)
         told += f", {'below' if below else 'not below'} the limit of {shown}"
     if gate.significant:
-        significant = change < 0 and delta.p_holm is not None and delta.p_holm < ALPHA
+        if delta.p_holm is None:
+            # Undecided is not held: a gate may pass by what was measured only.
+            return below and change < 0, f"{told}, and there is no p-value: nothing shows how far luck moves it"
+        significant = change < 0 and delta.p_holm < ALPHA
         below = below and significant
-        p = "no p-value" if delta.p_holm is None else f"corrected p {delta.p_holm:.2g}"
-        told += f", {'significantly worse' if significant else 'not significantly worse'} ({p})"
+        which = "p" if delta.of == TOTAL else "corrected p"
+        told += f", {'significantly worse' if significant else 'not significantly worse'} ({which} {delta.p_holm:.2g})"
     return below, told

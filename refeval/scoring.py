@@ -200,15 +200,13 @@ class Scorer:
         return str(render.sha256) if self.run.has_clip(render) else "damaged"
 
     def _settings(self, metric: Metric) -> dict[str, Any]:
-        expected = self.run.manifest.expected
-        return {
-            **metric.settings(),
-            "expected": expected.model_dump() if expected else None,
-            "accept_lifeless": self.accept_lifeless,
-        }
+        return {**metric.settings(), "accept_lifeless": self.accept_lifeless}
 
     def _made_by(self, metric: Metric) -> dict[str, Any]:
-        """What of the task key two runs must have in common for their scores to be compared."""
+        """What of the task key two runs must have in common for their scores to be compared.
+
+        The size and length that clips must have are not of it: ready clips may have any, and a run knows its own.
+        """
         weights = json.dumps(metric.weights(), sort_keys=True).encode()
         return {
             "version": metric.version,
@@ -219,13 +217,14 @@ class Scorer:
         }
 
     def _key(self, case: Case, metric: Metric, clip: str) -> str:
+        expected = self.run.manifest.expected
         return task_key(
             "score",
             case=case.digest(),
             seed=None,
             plugin=metric.id,
             version=f"{metric.version} ({self._library_versions[metric.id]})",
-            settings=self._settings(metric),
+            settings={**self._settings(metric), "expected": expected.model_dump() if expected else None},
             weights=metric.weights(),
             decoder=self._decoder_version,
             layout="single",

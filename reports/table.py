@@ -19,6 +19,8 @@ from refeval.reports.latex import latex_table
 # Letters that would make a cell a link, a tag, emphasis or a new column.
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])| ")
+# What a spreadsheet takes for a formula, signed numbers left aside.
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![0-9.])")
 _WIDE = 7
 # Texts up to this length are names: they are never broken, others are rather than cut off.
 _NAME = 18
@@ -177,13 +179,24 @@ class Table:
         return [(section, self.rows[section.first : end]) for section, end in zip(self.sections, ends, strict=True)]
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """CSV with a heading line and ``\\n`` at the end of every line; None is an empty field, floats keep every digit."""
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]], *, exact: bool = False) -> str:
+    """CSV with a heading line and ``\\n`` at the end of every line; None is an empty field, floats keep every digit.
+
+    Args:
+        columns: headings.
+        rows: one field per column.
+        exact: for a file that is read back. Otherwise a text that a spreadsheet would run as a formula, a model's
+            name say, gets an apostrophe before it.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(rows if exact else ([_harmless(field) for field in row] for row in rows))
     return buffer.getvalue()
+
+
+def _harmless(field: object) -> object:
+    return f"'{field}" if isinstance(field, str) and _FORMULA.match(field) else field
 
 
 def is_best(cell: str) -> bool:

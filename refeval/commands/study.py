@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,9 @@ def serve(folder: Path, *, key: Path | None, host: str, port: int, as_json: bool
     study = StudyFolder(folder)
     key_folder = study.key_folder(key)
     with StudyServer(study, read_tokens(key_folder), (host, port)).running() as server:
-        address = f"http://{host}:{server.server_address[1]}"
+        # 0.0.0.0 is where to listen, and no address that a link could have.
+        name = socket.gethostname() if host in ("", "0.0.0.0") else host
+        address = f"http://{name}:{server.server_address[1]}"
         if as_json:
             print_json({"address": address, "links": str(key_folder / "tokens.csv")})
         else:
@@ -95,7 +98,10 @@ def tally(
     if not votes:
         raise BadInput(f"{folder} has no vote yet", cure=f"refeval study tally {folder} FILES-OF-THE-RATERS")
     raters = progress(study, votes)
-    written = write_tally(folder, key=key_folder, runs=runs, out=out or folder.with_name(f"{folder.name}-report"))
+    # A study may be named "." too.
+    beside = folder if folder.name not in ("", "..") else folder.resolve()
+    report = out or beside.with_name(f"{beside.name}-report")
+    written = write_tally(folder, key=key_folder, runs=runs, out=report)
     complete = all(one.answered == one.screens for one in raters)
     if as_json:
         print_json(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refeval.protocols import ProtocolName, Slot, clamp, enters_mean, slots
-from refeval.statistics.scores import CaseScores, FloatArray
+from refeval.statistics.scores import BoolArray, CaseScores, FloatArray
 
 TOTAL = "total"
 
@@ -29,6 +29,7 @@ class Aggregation:
         mask_nm: 1 where the case is in the mean of the metric, else 0.
         lost_nm: 1 where the case leaves the mean undefined, else 0 (``strict``).
         empty_m: the mean of a metric that no case is left for, raw unit; NaN: undefined.
+        scored: bool (Q,), whether any case has a value, be it in the mean or not; of the total: of any metric.
     """
 
     slots: tuple[Slot, ...]
@@ -36,6 +37,7 @@ class Aggregation:
     mask_nm: FloatArray
     lost_nm: FloatArray
     empty_m: FloatArray
+    scored: BoolArray
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -109,11 +111,13 @@ def aggregate(scores: CaseScores, protocol: ProtocolName, *, allow_missing: bool
     found = slots(protocol, scores.domain)
     shape = (len(scores.cases), len(found))
     x_nm, mask_nm, lost_nm = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    scored_m = np.zeros(len(found), dtype=np.bool_)
     for m, slot in enumerate(found):
         reading = scores.read_by(protocol)[slot.metric]
         for n in np.flatnonzero(reading.applicable):
             value = float(reading.values[n])
             if not np.isnan(value):
+                scored_m[m] = True
                 if enters_mean(slot, value, strict):
                     x_nm[n, m], mask_nm[n, m] = clamp(slot, value, strict), 1
             elif strict and allow_missing:
@@ -121,7 +125,14 @@ def aggregate(scores: CaseScores, protocol: ProtocolName, *, allow_missing: bool
             elif strict:
                 lost_nm[n, m] = 1
     empty = [(slot.low if allow_missing else np.nan) if strict else 0.0 for slot in found]
-    return Aggregation(slots=found, x_nm=x_nm, mask_nm=mask_nm, lost_nm=lost_nm, empty_m=np.array(empty))
+    return Aggregation(
+        slots=found,
+        x_nm=x_nm,
+        mask_nm=mask_nm,
+        lost_nm=lost_nm,
+        empty_m=np.array(empty),
+        scored=np.append(scored_m, scored_m.any()),
+    )
 
 
 def pool(runs: Sequence[Aggregation]) -> tuple[FloatArray, FloatArray]:

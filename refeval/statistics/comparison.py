@@ -41,6 +41,7 @@ def estimate_run(
     run, strata = aggregate(scores, protocol, allow_missing=allow_missing), Strata(scores.categories)
     draws_bq = run.totals(draw_weights(strata, resampling))
     ends = interval(draws_bq, run.values(), strata.centred(run.influence()), strata.degrees, resampling)
+    ends[:, ~strata.varies(run.counted())] = np.nan
     return estimates(run.quantities, run.values(), ends, run.counted().sum(axis=0), resampling)
 
 
@@ -86,8 +87,13 @@ def compare_aggregations(
     ends = interval(draws_bq, deltas_q, strata.centred(influence_nq), strata.degrees, resampling)
     rng = np.random.default_rng([resampling.seed, PERMUTATION_STREAM])
     p_values = permutation_p(base, candidate, resamples=resampling.resamples, rng=rng)
-    effects = [detectable_effect(error, strata.degrees) for error in np.sqrt(strata.variance(influence_nq))]
-    pairs = np.minimum(base.counted(), candidate.counted()).sum(axis=0)
+    effects_q = [detectable_effect(error, strata.degrees) for error in np.sqrt(strata.variance(influence_nq))]
+    counted_rnq = np.array([run.counted() for run in (base, candidate)])
+    varies_q = strata.varies(counted_rnq.max(axis=0))
+    ends[:, ~varies_q], effects = np.nan, np.where(varies_q, effects_q, np.nan)
+    tested_q = base.scored | candidate.scored
+    p_values = [p if tested else None for p, tested in zip(p_values, tested_q, strict=True)]
+    pairs = counted_rnq.min(axis=0).sum(axis=0)
     return deltas(base.quantities, base.values(), candidate.values(), ends, p_values, pairs, effects, resampling)
 
 
@@ -116,7 +122,7 @@ def estimates(
     counts_q: FloatArray,
     resampling: Resampling,
 ) -> tuple[Estimate, ...]:
-    """Rows from arrays: NaN becomes None, and takes the interval with it."""
+    """Rows from arrays: NaN becomes None, and that of a value takes the interval with it."""
     found = []
     for of, value, low, high, n in zip(quantities, values_q, ends[0], ends[1], counts_q, strict=True):
         known = not np.isnan(value)
@@ -124,8 +130,8 @@ def estimates(
             Estimate(
                 of=of,
                 value=float(value) if known else None,
-                low=float(low) if known else None,
-                high=float(high) if known else None,
+                low=_number(low) if known else None,
+                high=_number(high) if known else None,
                 level=resampling.level,
                 n=int(n),
                 resampling=resampling,
@@ -141,11 +147,10 @@ def deltas(
     ends: FloatArray,
     p_values: Sequence[float | None],
     pairs_q: FloatArray,
-    effects: Sequence[float],
+    effects: Sequence[float] | FloatArray,
     resampling: Resampling,
 ) -> tuple[Delta, ...]:
-    """Rows from arrays: NaN becomes None; Holm over the metrics that have a pair, the total apart."""
-    p_values = [p if pairs else None for p, pairs in zip(p_values, pairs_q, strict=True)]
+    """Rows from arrays: NaN becomes None; Holm over the metrics that have a p-value, the total apart."""
     corrected = [*holm(p_values[:-1]), p_values[-1]]
     found = []
     for q, of in enumerate(quantities):
@@ -153,17 +158,21 @@ def deltas(
         found.append(
             Delta(
                 of=of,
-                base=None if np.isnan(base_q[q]) else float(base_q[q]),
-                candidate=None if np.isnan(candidate_q[q]) else float(candidate_q[q]),
+                base=_number(base_q[q]),
+                candidate=_number(candidate_q[q]),
                 delta=float(candidate_q[q] - base_q[q]) if known else None,
-                low=float(ends[0, q]) if known else None,
-                high=float(ends[1, q]) if known else None,
+                low=_number(ends[0, q]) if known else None,
+                high=_number(ends[1, q]) if known else None,
                 level=resampling.level,
                 p=p_values[q],
                 p_holm=corrected[q],
                 n_pairs=int(pairs_q[q]),
-                detectable=effects[q] if known else None,
+                detectable=_number(effects[q]) if known else None,
                 resampling=resampling,
             )
         )
     return tuple(found)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -24,9 +24,9 @@ class Plan:
 
     Attributes:
         of: metric id, or ``total``.
-        standard_error: of the run's own value, normalised; None where undefined.
+        standard_error: of the run's own value, normalised; None where undefined or unknown (see :class:`Estimate`).
         correlation: assumed between the two runs, case by case.
-        detectable: the true delta found with the power asked for; None where undefined.
+        detectable: the true delta found with the power asked for; None likewise.
     """
 
     of: str
@@ -75,10 +75,10 @@ def plan_comparison(
     if not -1 <= correlation < 1:
         raise BadInput(f"a correlation of {correlation:g}", cure="give a number from -1 to below 1; 0 is cautious")
     run, strata = aggregate(scores, protocol, allow_missing=allow_missing), Strata(scores.categories)
-    errors = np.sqrt(strata.variance(run.influence()))
+    errors = np.where(strata.varies(run.counted()), np.sqrt(strata.variance(run.influence())), np.nan)
     plans = []
     for of, value, error in zip(run.quantities, run.values(), errors, strict=True):
-        defined = not np.isnan(value)
+        defined = not (np.isnan(value) or np.isnan(error))
         effect = detectable_effect(error * math.sqrt(2 * (1 - correlation)), strata.degrees, alpha=alpha, power=power)
         plans.append(
             Plan(

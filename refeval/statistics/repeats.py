@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,6 +105,7 @@ def estimate_seeds(
     rows_q = np.vstack([strata.centred(system.influence_rnq.mean(axis=0)), system.seed_effects(strata)])
     _, degrees_q = _variance([system], system.influence_rnq.mean(axis=0), strata)
     ends = _intervals(draws_bq, system.values_rq.mean(axis=0), rows_q, degrees_q, resampling)
+    ends[:, ~strata.varies(system.counted_in_any())] = np.nan
     return estimates(system.quantities, system.values_rq.mean(axis=0), ends, system.counted(), resampling)
 
 
@@ -141,8 +143,13 @@ def compare_seeds(
     base_q, candidate_q = first.values_rq.mean(axis=0), second.values_rq.mean(axis=0)
     variance_q, degrees_q = _variance([first, second], influence_nq, strata)
     ends = _intervals(draws_bq, candidate_q - base_q, rows_q, degrees_q, resampling)
-    errors = np.sqrt(variance_q)
-    p_values = [_t_test(d, e, f) for d, e, f in zip(candidate_q - base_q, errors, degrees_q, strict=True)]
+    varies_q = strata.varies(np.maximum(first.counted_in_any(), second.counted_in_any()))
+    ends[:, ~varies_q], errors = np.nan, np.where(varies_q, np.sqrt(variance_q), np.nan)
+    tested_q = np.any([run.scored for system in (first, second) for run in system.runs], axis=0)
+    p_values = [
+        _t_test(delta, error, degrees) if tested else None
+        for delta, error, degrees, tested in zip(candidate_q - base_q, errors, degrees_q, tested_q, strict=True)
+    ]
     effects = [detectable_effect(e, f) for e, f in zip(errors, degrees_q, strict=True)]
     pairs = np.minimum(first.counted(), second.counted())
     return deltas(first.quantities, base_q, candidate_q, ends, p_values, pairs, effects, resampling)
@@ -231,6 +238,10 @@ class _Repeated:
         """Cases that are in the mean of every run, float64 (Q,)."""
         return np.asarray(np.min([run.counted() for run in self.runs], axis=0).sum(axis=0))
 
+    def counted_in_any(self) -> FloatArray:
+        """Which cases are in which mean of at least one run, float64 (N, Q) of 0 and 1."""
+        return np.asarray(np.max([run.counted() for run in self.runs], axis=0))
+
     def apart(self) -> FloatArray:
         """How far each run's value is from the first's, float64 (R, Q): exactly 0 where a run repeats it."""
         return np.asarray(self.values_rq - self.values_rq[0])
@@ -298,11 +309,17 @@ def _intervals(
 
 
 def _t_test(delta: float, error: float, degrees: float) -> float | None:
-    if math.isnan(delta):
+    if math.isnan(delta) or math.isnan(error):
         return None
     if error == 0:
-        return 1.0 if delta == 0 else 0.0
-    return float(2 * stdtr(degrees, -abs(delta) / error))
+        # Nothing tells how far luck would have moved the delta.
+        return 1.0 if delta == 0 else None
+    return _above_0(2 * stdtr(degrees, -abs(delta) / error))
+
+
+def _above_0(p: float) -> float:
+    """A tail that is too small for a float64 is still no 0."""
+    return max(float(p), sys.float_info.min)
 
 
 def _floor(of: str, spread: float, by_case_n: FloatArray, runs: int, alpha: float) -> NoiseFloor:
@@ -320,6 +337,6 @@ def _floor(of: str, spread: float, by_case_n: FloatArray, runs: int, alpha: floa
         floor=reach * spread,
         spread_by_case=math.sqrt(variance),
         floor_by_case=reach_by_case * math.sqrt(variance),
-        p_drift=float(chdtrc(runs - 1, (runs - 1) * spread**2 / variance)) if variance else None,
+        p_drift=_above_0(chdtrc(runs - 1, (runs - 1) * spread**2 / variance)) if variance else None,
         runs=runs,
     )

@@ -38,7 +38,8 @@ class Estimate:
         of: metric id, or ``total``.
         value: normalised (a fraction of the metric's range), higher is better; None where the protocol leaves
             it undefined, and the interval with it.
-        low: lower end of the interval.
+        low: lower end of the interval; None also where nothing is known of the spread: no category with a case in the
+            mean has two cases, or the mean has only one.
         high: upper end.
         level: of the interval.
         n: cases in the mean; for the total, cases in any of its means.
@@ -63,13 +64,15 @@ class Delta:
         base: value of the base, normalised; None where undefined, and all that follows from it.
         candidate: value of the candidate.
         delta: candidate - base.
-        low: lower end of the interval of ``delta``.
+        low: lower end of the interval of ``delta``; None also where the spread is not known, see :class:`Estimate`.
         high: upper end.
         level: of the interval.
-        p: two-sided; None also where no case is in the mean of both runs.
+        p: two-sided, above 0; None also where neither run has a value for any case, and for several seeds where the
+            spread is 0 or not known.
         p_holm: corrected for the number of metrics that have a ``p``; the total is a question of its own, so its ``p``.
         n_pairs: cases that are in the mean of both runs.
-        detectable: the true delta that such a pair of runs shows with power .80 at alpha .05 (not corrected).
+        detectable: the true delta that such a pair of runs shows with power .80 at alpha .05 (not corrected);
+            None where ``low`` is.
         resampling: how it was made.
     """
 

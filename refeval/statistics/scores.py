@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from refeval.cases import Domain, Suite
-from refeval.catalogue import PUBLISHED_METRICS
+from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
 from refeval.errors import BadInput
 from refeval.protocols import ProtocolName, applies, records_by_metric_and_case
 from refeval.records import ScoreRecord
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+
+_SAME_SUITE = "evaluate both on the same suite: refeval run --suite SUITE"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,8 +108,19 @@ def require_same_cases(runs: Sequence[CaseScores]) -> None:
         if (first.cases, first.categories) != (other.cases, other.categories):
             differing = sorted(set(first.cases) ^ set(other.cases))
             details = (("in one run only", ", ".join(differing[:5])),) if differing else ()
-            cure = "evaluate both on the same suite: refeval run --suite SUITE"
-            raise BadInput("the runs are of different cases and cannot be paired", details=details, cure=cure)
+            raise BadInput("the runs are of different cases and cannot be paired", details=details, cure=_SAME_SUITE)
         if first.domain != other.domain:
             what = f"the runs are weighted by different domains: {first.domain} and {other.domain}"
             raise BadInput(what, cure="give both the same domain")
+        _require_same_applicable(first, other)
+
+
+def _require_same_applicable(first: CaseScores, other: CaseScores) -> None:
+    """Cases of one id may have other references: means over different cases would be subtracted."""
+    for one, two in ((first.official, other.official), (first.strict, other.strict)):
+        for metric, reading in one.items():
+            differing = np.flatnonzero(reading.applicable != two[metric].applicable)
+            if len(differing):
+                what = f"the suites of the runs count different cases for {METRIC_BY_ID[metric].label}"
+                details = (("for example", ", ".join(first.cases[n] for n in differing[:5])),)
+                raise BadInput(what, details=details, cure=_SAME_SUITE)

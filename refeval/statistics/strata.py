@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from refeval.statistics.scores import FloatArray
+from refeval.statistics.scores import BoolArray, FloatArray
 
 
 class Strata:
@@ -55,6 +55,18 @@ class Strata:
             counts = np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
             weights_bn[:, members] = counts * (n / (n - 1))
         return weights_bn
+
+    def varies(self, counted_nq: FloatArray) -> BoolArray:
+        """Whether drawing cases again can move a quantity at all, bool (Q,); if not, its spread is unknown, not 0.
+
+        Args:
+            counted_nq: float64 (N, Q) of 0 and 1, which cases are in which mean.
+        """
+        several = np.zeros(self.cases, dtype=np.bool_)
+        for members in self._members:
+            several[members] = len(members) > 1
+        found: BoolArray = (counted_nq.sum(axis=0) > 1) & (counted_nq[several].sum(axis=0) > 0)
+        return found
 
     def centred(self, influence_nq: FloatArray) -> FloatArray:
         """Influence values minus their mean in the category, float64 (N, Q)."""

@@ -26,7 +26,7 @@ from refeval.studies.analysis_clusters import Clusters
 from refeval.studies.comparisons import Answer, Comparison
 
 _STEPS, _HALVINGS, _STILL = 60, 40, 1e-10
-_CURE = "collect more votes, or leave out the arms that cannot be compared"
+_CURE = "collect more votes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +232,7 @@ def _refuse_disconnected(
     arms: Sequence[str], left_v: npt.NDArray[np.intp], right_v: npt.NDArray[np.intp], outcome_v: npt.NDArray[np.int_]
 ) -> None:
     if not arms:
-        raise BadInput("no vote to rank arms by", cure="refeval study collect")
+        raise BadInput("no vote to rank arms by", cure=_CURE)
     # An edge from whoever was not beaten to whoever did not win: a tie is an edge both ways.
     ahead, behind = outcome_v >= 0, outcome_v <= 0
     start = np.concatenate([left_v[ahead], right_v[behind]])

@@ -142,9 +142,18 @@ def make_sheets(plan: Plan, secret: str) -> list[PlannedSheet]:
     for rater, block in enumerate(blocks):
         # 32 bits: the seed is written down, and every reader of JSON knows such a number.
         seed = random.Random(f"order/{secret}/{rater}").getrandbits(32)
-        real = [_real(unit, lefts[unit, rater]) for unit in sorted(block)]
+        real = [_real(unit, lefts[unit, rater]) for unit in sorted(block, key=lambda unit: _hidden(unit, secret))]
         sheets.append(PlannedSheet(seed=seed, screens=_in_order(plan, real, _checks(plan, rater, secret), seed)))
     return sheets
+
+
+def _hidden(unit: Unit, secret: str) -> tuple[str, float, Question]:
+    """Place of a unit before the order is drawn: the pairs of a case by lot.
+
+    A rater can read the seed of the order and undo it. Were the pairs sorted by arm, that would tell which clips of
+    different cases are of one arm.
+    """
+    return unit.case, random.Random(f"pairs/{secret}/{unit.case}/{unit.arms}").random(), unit.question
 
 
 def _refuse_impossible(plan: Plan) -> None:
@@ -235,7 +244,9 @@ def _checks(plan: Plan, rater: int, secret: str) -> list[PlannedScreen]:
     checks = []
     for turn in range(rater * number, (rater + 1) * number):
         case, (spoilt, question) = order[turn % len(order)], kinds[turn % len(kinds)]
-        arm = (turn + turn // len(order)) % plan.arms
+        # Every arm in turn, in an order of each round's own: no place of a check tells which arm it shows.
+        arms = random.Random(f"checks/{secret}/arms/{turn // plan.arms}").sample(range(plan.arms), plan.arms)
+        arm = arms[turn % plan.arms]
         good = Shown(arm, case)
         if spoilt == "foreign" and case in plan.foreign:
             other = Shown(arm, plan.foreign[case])

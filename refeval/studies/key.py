@@ -45,9 +45,9 @@ def write_key(
             repeats = None if screen.repeats is None else blind[screen.repeats].item
             sides = (_side(screen, screen.left, labels), _side(screen, screen.right, labels))
             rows.append((rater, shown.item, screen.case, screen.question, screen.kind, *sides, repeats))
-    write_bytes(folder / "key.csv", csv_text(_COLUMNS, rows).encode())
+    write_bytes(folder / "key.csv", csv_text(_COLUMNS, rows, exact=True).encode())
     tokens = [(rater, token := secrets.token_urlsafe(24), f"/r/{token}") for rater in sheets]
-    write_bytes(folder / "tokens.csv", csv_text(("rater", "token", "path"), tokens).encode())
+    write_bytes(folder / "tokens.csv", csv_text(("rater", "token", "path"), tokens, exact=True).encode())
     (folder / "tokens.csv").chmod(0o600)
     arms: list[dict[str, Any]] = [
         {

@@ -30,7 +30,7 @@ from refeval.studies.arms import (
 )
 from refeval.studies.comparisons import Answer, PairKind, Question
 from refeval.studies.design import Plan, PlannedSheet, Shown, choose_cases, make_sheets
-from refeval.studies.exclusion import ExclusionRule
+from refeval.studies.exclusion import DECOY, ExclusionRule
 from refeval.studies.footage import EncodedClip, Footage
 from refeval.studies.key import write_key
 from refeval.studies.power import TABLE_RATES, detectable_win_rate, votes_needed
@@ -158,6 +158,10 @@ class _Draft:
         )
         arms = tuple(runs[i] for i in order)
         labels = run_labels(views)
+        if DECOY in labels:
+            raise BadInput(
+                f"a model named '{DECOY}' would be taken for an attention check", cure="render it by another name"
+            )
         sheets = make_sheets(plan, secret)
         width = max(2, len(str(request.raters)))
         return cls(
@@ -206,17 +210,17 @@ class _Draft:
             for screen in sheet.screens
             for shown in (screen.left, screen.right)
         }
-        names: dict[Shown, str] = {}
-        contents: dict[str, bytes] = {}
-        for shown in sorted(wanted, key=lambda one: (one.case, one.arm, one.frozen)):
-            clip: EncodedClip = self.footage.encode(shown)
-            names[shown], contents[clip.name] = clip.name, clip.content
-            write_bytes(folder / "clips" / f"{clip.name}.mp4", clip.content)
-            write_bytes(folder / "clips" / f"{clip.name}.jpg", clip.stills)
-        for case in self.shown.values():
-            for _, picture in case.references:
-                write_bytes(folder / "clips" / reference_name(picture), picture)
-        return names, contents
+        encoded: dict[Shown, EncodedClip] = {
+            shown: self.footage.encode(shown)
+            for shown in sorted(wanted, key=lambda one: (one.case, one.arm, one.frozen))
+        }
+        files = {f"{clip.name}.mp4": clip.content for clip in encoded.values()}
+        files |= {f"{clip.name}.jpg": clip.stills for clip in encoded.values()}
+        files |= {reference_name(picture): picture for case in self.shown.values() for _, picture in case.references}
+        # By name: the times of the files would else tell which clips of different cases are of one arm.
+        for name, content in sorted(files.items()):
+            write_bytes(folder / "clips" / name, content)
+        return {shown: clip.name for shown, clip in encoded.items()}, {c.name: c.content for c in encoded.values()}
 
     def _document(self, folder: Path, sheets: Mapping[str, RaterSheet]) -> StudyDocument:
         request = self.request

@@ -30,9 +30,11 @@ LARGEST_VOTE = 16 * 1024
 SECONDS_TO_ASK = 20.0
 """A request must have arrived whole within this time; one that trickles is cut off."""
 
+MOST_CONNECTIONS = 128
+"""Open at once; one more is dropped, and the sheets try again."""
+
 _SECONDS_OF_SILENCE = 30.0
 _SECONDS_TO_LINGER = 1.0
-_MOST_CONNECTIONS = 128
 
 
 class StudyServer(ThreadingHTTPServer):
@@ -51,7 +53,7 @@ class StudyServer(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = _MOST_CONNECTIONS
+    request_queue_size = MOST_CONNECTIONS
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class StudyServer(ThreadingHTTPServer):
             raise BadInput("the tokens are not those of this study", cure="--key FOLDER")
         # Looked up by digest: how long a comparison takes tells nothing of a token.
         self._raters = {_digest(token): rater for token, rater in tokens.items()}
-        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self.log = VoteLog(study)
         try:
             super().__init__(address, _Handler)
@@ -100,10 +102,15 @@ class StudyServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Take a connection, or drop it where too many are open; the sheets try again."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            # No thread could be started, so none will give the place back.
+            self._places.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """One connection from begin to end."""

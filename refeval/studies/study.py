@@ -181,8 +181,11 @@ class StudyFolder:
             key: the key folder, or a file in it; by default ``<STUDY>-key`` beside the study.
 
         Raises:
-            BadInput: it is not there.
+            BadInput: it is not there, or this folder is no study.
+            CorruptFile: as :attr:`document`.
         """
+        # A folder that is no study has no key: that is what to say first.
+        assert self.document
         folder = self.folder.resolve()
         place = folder.with_name(f"{folder.name}-key") if key is None else key
         place = place.parent if place.is_file() else place

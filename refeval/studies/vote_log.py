@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from refeval.documents import naming_a_full_disk
+from refeval.documents import naming_a_full_disk, sync_folder
 from refeval.errors import BadInput
 from refeval.studies.study import StudyFolder
 from refeval.studies.votes import Vote, read_votes
@@ -36,6 +36,8 @@ class VoteLog:
             os.close(self._file)
             cure = "end the other refeval study serve first"
             raise BadInput(f"{self._path} is open in another process", cure=cure) from error
+        # Else a power failure could take the file that the first votes are acknowledged from.
+        sync_folder(study.folder)
         self._cut_off_half_a_line()
         self._known = {vote.id for vote in read_votes(study)}
 

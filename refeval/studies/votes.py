@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +97,18 @@ def read_votes(study: StudyFolder, files: Iterable[Path] = ()) -> list[Vote]:
         By rater and number.
 
     Raises:
-        BadInput: a file that is none of these, or votes of another study.
+        BadInput: a file that is none of these, votes of another study, or two files from paper that contradict each
+            other: nothing in them says which is the later one.
         CorruptFile: a damaged line in the log.
     """
     found: dict[str, Vote] = {}
+    paper: dict[tuple[str, str], tuple[Answer, Path]] = {}
     for path in [*_log(study), *_kept(study), *_files(files)]:
-        for vote in _read(study, path):
+        votes = _read(study, path)
+        for vote in votes:
             found.setdefault(vote.id, vote)
+        if path.suffix.lower() == ".csv":
+            _refuse_contradictions(study, paper, votes, path)
     return sorted(found.values(), key=lambda vote: (vote.rater, vote.number, vote.at, vote.id))
 
 
@@ -112,9 +118,9 @@ def take_in(study: StudyFolder, files: Iterable[Path]) -> list[Path]:
     Raises:
         BadInput: as :func:`read_votes`.
     """
-    contents = {}
+    files, contents = list(files), {}
+    read_votes(study, files)
     for path in _files(files):
-        _read(study, path)
         content = path.read_bytes()
         contents[f"{hashlib.sha256(content).hexdigest()}{path.suffix.lower()}"] = content
     targets = [study.folder / "votes" / name for name in sorted(contents)]
@@ -228,9 +234,13 @@ def parse_line(line: bytes) -> Vote:
 def _parse_paper(study: StudyFolder, content: bytes) -> list[Vote]:
     """Answers from paper: no times; of two lines on one screen the later counts."""
     votes = []
+    seen: Counter[tuple[str, str, str]] = Counter()
     rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
     for number, row in enumerate(rows, 1):
-        identity = json.dumps([study.digest, row["rater"], row["item"], row["answer"]])
+        line = (row["rater"], row["item"], row["answer"])
+        # A file that comes again is the same votes; a line that comes again, after another answer, is a vote.
+        identity = json.dumps([study.digest, *line, seen[line]])
+        seen[line] += 1
         votes.append(
             Vote(
                 id=hashlib.sha256(identity.encode()).hexdigest()[:32],
@@ -247,6 +257,18 @@ def _parse_paper(study: StudyFolder, content: bytes) -> list[Vote]:
     if not votes:
         raise ValueError("no line")
     return votes
+
+
+def _refuse_contradictions(
+    study: StudyFolder, paper: dict[tuple[str, str], tuple[Answer, Path]], votes: Iterable[Vote], path: Path
+) -> None:
+    last = {(vote.rater, vote.item): vote.answer for vote in votes}
+    for (rater, item), answer in last.items():
+        first, other = paper.setdefault((rater, item), (answer, path))
+        if first is not answer:
+            what = f"two files from paper give item '{item}' of rater '{rater}' two answers: {first} and {answer}"
+            cure = f"remove the wrong file; those that were taken in before lie in {study.folder / 'votes'}"
+            raise BadInput(what, details=((first.value, str(other)), (answer.value, str(path))), cure=cure)
 
 
 _PARSERS = {".jsonl": _parse_log, ".csv": _parse_paper, ".json": _parse_export}

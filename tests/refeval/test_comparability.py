@@ -14,6 +14,7 @@ from refeval.errors import BadInput
 from refeval.runs import ClipText
 from refeval.statistics import Resampling
 from tests.refeval.small_sides import even, folder_of, made, side, suite_of
+from tests.reports.small_run import small_suite
 
 FEW = Resampling(resamples=100)
 
@@ -134,6 +135,16 @@ def test_other_cases_cannot_be_allowed(base: Baseline, tmp_path: Path) -> None:
         compare([base], [fewer], Terms(resampling=FEW))
     with pytest.raises(BadInput, match="different cases"):
         compare([base], [fewer], Terms(allowed=frozenset({"suite-version"}), resampling=FEW))
+
+
+def test_cases_of_one_id_with_other_references_cannot_be_allowed(base: Baseline, tmp_path: Path) -> None:
+    """Another reference makes another case of it, whatever its id: FaceSim would be a mean over other cases."""
+    labels = {case.id: tuple(r.label for r in case.references) for case in suite_of().cases}
+    suite = small_suite(None, {**labels, "humanobj_0": ("cat", "bag")}, name="opens2v-open")
+    other = side(tmp_path / "run", even(suite), suite=suite)
+    with pytest.raises(BadInput, match="count different cases for FaceSim") as error:
+        compare([base], [other], Terms(allowed=frozenset({"suite-version"}), resampling=FEW))
+    assert error.value.details == (("for example", "humanobj_0"),)
 
 
 def test_names_are_checked() -> None:

@@ -48,6 +48,27 @@ def test_two_seeds_of_one_model(seeds: Path, tmp_path: Path) -> None:
     assert row["base_coverage"] == {"scored": 32, "applicable": 32}
 
 
+def test_ready_clips_are_compared_with_rendered_ones(seeds: Path, tmp_path: Path) -> None:
+    clips = f"videos:{seeds / '0' / 'videos'}"
+    ready = (
+        "run",
+        "--model",
+        clips,
+        "--suite",
+        "sprites",
+        "--metrics",
+        "motion_amplitude",
+        "--out",
+        tmp_path / "ready",
+    )
+    assert refeval(*ready, "--size", "64x48", "--frames", "6").returncode == 0
+    assert refeval("compare", seeds / "0", tmp_path / "ready", "--gate", "MotionAmplitude:-0").returncode == 0
+    # Without the options any size will do; the suite's own is what the manifest then names.
+    assert refeval(*ready[:-1], tmp_path / "any").returncode == 0
+    done = refeval("compare", seeds / "0", tmp_path / "any", "--gate", "MotionAmplitude:-0", "--allow", "clip")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_breach_has_its_own_exit_code(seeds: Path, tmp_path: Path) -> None:
     junit = tmp_path / "deep/junit.xml"
     summary = tmp_path / "summary.md"

@@ -21,7 +21,7 @@ from refeval.records import ScoreRecord, ScoreStatus
 from refeval.runs import ClipText
 from refeval.statistics import Resampling, compare_runs, compare_seeds, from_records
 from tests.refeval.small_sides import even, folder_of, side, suite_of
-from tests.reports.small_run import unscored
+from tests.reports.small_run import small_suite, unscored
 
 FEW = Resampling(resamples=200)
 
@@ -220,5 +220,10 @@ def test_seeds_that_differ_and_lonely_categories_are_noted(tmp_path: Path) -> No
     sides = [side(tmp_path / str(seed), even(suite), seed=seed, suite=suite) for seed in (0, 5)]
     notes = compare([sides[0]], [sides[1]], Terms(resampling=FEW)).notes
     assert any("seeds 0 and 5" in note for note in notes)
-    assert any("one case" in note and "multiface" in note for note in notes)
+    assert any(note.startswith("No category has two cases") for note in notes)
+    mixed = small_suite(None, {"singleface_1": ("Man",), "singleface_2": ("Man",), "multiface_1": ("Man", "Woman")})
+    one = side(tmp_path / "mixed", even(mixed), suite=mixed)
+    assert any(
+        "one case" in note and "multiface" in note for note in compare([one], [one], Terms(resampling=FEW)).notes
+    )
     assert not np.isnan([row.delta.delta for row in compare([sides[0]], [sides[1]], Terms()).rows]).any()

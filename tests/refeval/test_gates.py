@@ -113,6 +113,7 @@ def test_a_breach(
     changed = _changed(comparison, base=base, candidate=candidate, delta=candidate - base, p=0.0, p_holm=p)
     judged = judge(changed, parse_gates([gate], V1_1, OPEN))
     assert [verdict.breach for verdict in judged.verdicts] == [breach]
+    assert "+0" not in judged.verdicts[0].reason.replace("+0.", "")
     assert judged.exit_code is (ExitCode.BREACH if breach else ExitCode.OK)
     assert f"{100 * candidate:.2f}" in judged.verdicts[0].reason
 

@@ -72,3 +72,12 @@ def test_terminal_shows_value_and_coverage_below_each_other() -> None:
 def test_a_table_without_sections_is_one_part() -> None:
     table = Table(title="t", columns=("a",), rows=(("1",), ("2",)))
     assert table.parts() == [(None, (("1",), ("2",)))]
+
+
+def test_no_field_of_a_csv_is_run_by_a_spreadsheet() -> None:
+    fields = ["=1+1", "@x", "+cmd", "-cmd", "\tx", "-27.06†", "+0.5", "–", "plain", -1.5, None]
+    text = csv_text(["a"], [[field] for field in fields])
+    assert [row[0] for row in csv.reader(io.StringIO(text))][1:] == [
+        *("'=1+1", "'@x", "'+cmd", "'-cmd", "'\tx", "-27.06†", "+0.5", "–", "plain", "-1.5", ""),
+    ]
+    assert csv_text(["a"], [["-token"]], exact=True) == "a\n-token\n"

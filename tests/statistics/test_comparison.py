@@ -85,17 +85,22 @@ def test_values_are_those_of_the_totals(mixed_suite: Suite, score_records: Recor
     for protocol in ProtocolName:
         totals = [run_total(mixed_suite, records, protocol=protocol) for records in (first, second)]
         rows = compare_runs(base, candidate, protocol, resampling=FEW)
+        scored = {m.metric: m.scored + n.scored for m, n in zip(*(total.metrics for total in totals), strict=True)}
+        scored["total"] = sum(scored.values())
         for row, values in zip(rows, zip(*map(_values, totals), strict=True), strict=True):
             assert (row.base is None, row.candidate is None) == tuple(value is None for value in values)
             known = None not in values
-            assert all((x is not None) is known for x in (row.delta, row.low, row.high))
-            assert all((x is not None) is (known and row.n_pairs > 0) for x in (row.p, row.p_holm))
+            assert (row.delta is not None) is known
+            assert all((x is not None) is (known and scored[row.of] > 0) for x in (row.p, row.p_holm))
+            assert (row.low is None) is (row.high is None) is (row.detectable is None)
+            assert row.low is None or known
             if known:
                 assert row.delta == pytest.approx(values[1] - values[0], abs=1e-12)
             if row.p is not None:
                 assert 0 < row.p <= row.p_holm <= 1
         for estimate, value in zip(estimate_run(base, protocol, resampling=FEW), _values(totals[0]), strict=True):
-            assert (estimate.low is None) is (value is None)
+            assert (estimate.low is None) is (estimate.high is None)
+            assert estimate.low is None or (value is not None and estimate.n > 1)
             assert estimate.value == (None if value is None else pytest.approx(value, abs=1e-12))
 
 
@@ -147,7 +152,7 @@ def test_the_total_is_not_corrected_and_the_metrics_are() -> None:
     assert smallest.p_holm == pytest.approx(min(1, len(METRICS) * smallest.p))
 
 
-def test_a_metric_without_a_pair_is_no_test() -> None:
+def test_a_metric_without_a_case_is_no_test_and_one_that_a_side_lost_is() -> None:
     def without(scores: CaseScores, metric: str) -> CaseScores:
         reading = scores.official[metric]
         lost = dataclasses.replace(reading, values=np.full_like(reading.values, np.nan))
@@ -155,10 +160,48 @@ def test_a_metric_without_a_pair_is_no_test() -> None:
 
     base, candidate = (without(made_up(seed), "natural") for seed in (0, 1))
     rows = compare_runs(base, without(candidate, "gme"), V1_1, resampling=FEW)
-    assert {row.of for row in rows if row.p is None and row.n_pairs == 0} == {"natural", "gme"}
+    assert {row.of for row in rows if row.n_pairs == 0} == {"natural", "gme"}
+    assert {row.of for row in rows if row.p is None} == {"natural"}
     tested = [row for row in rows[:-1] if row.p is not None]
     smallest = min(tested, key=lambda row: row.p)
-    assert len(tested) == 5 and smallest.p_holm == pytest.approx(min(1, 5 * smallest.p))
+    assert smallest.of == "gme" and smallest.p == pytest.approx(1 / (1 + FEW.resamples))
+    assert len(tested) == 6 and smallest.p_holm == pytest.approx(min(1, 6 * smallest.p))
+
+
+def test_without_two_cases_of_a_category_nothing_is_known_of_the_spread() -> None:
+    """A suite of one case per category: an interval of width 0 would be a lie, and the exact test still holds."""
+    base, candidate = (made_up(seed, categories=7, per_category=1) for seed in (0, 1))
+    for row in (*compare_runs(base, candidate, STRICT, resampling=FEW), *estimate_run(base, STRICT, resampling=FEW)):
+        assert (row.low, row.high) == (None, None)
+    rows = compare_runs(base, candidate, STRICT, resampling=FEW)
+    assert all(row.detectable is None and row.p is not None and row.p >= 2 / 2**7 for row in rows)
+    for plan in plan_comparison(base, STRICT, correlation=0):
+        assert (plan.standard_error, plan.detectable) == (None, None)
+    # One pair of a category is enough for what counts it, and does nothing for a metric that counts one case.
+    pair = made_up(0, categories=4, per_category=2)
+    lone = pair.official["facesim"]
+    values = np.where(np.arange(8) == 3, lone.values, np.nan)
+    facesim = dataclasses.replace(lone, values=values)
+    changed = dataclasses.replace(pair, official={**pair.official, "facesim": facesim})
+    rows = by_quantity(compare_runs(changed, pair, V1_1, resampling=FEW))
+    assert rows["gme"].low is not None and rows["facesim"].low is not None
+    assert by_quantity(estimate_run(changed, V1_1, resampling=FEW))["facesim"].low is None
+
+
+def test_metrics_that_were_never_scored_do_not_weaken_the_correction() -> None:
+    """Strict, missing cases counted as the lowest: six absent metrics are no tests beside the one that is there."""
+
+    def only_gme(scores: CaseScores) -> CaseScores:
+        readings = {
+            metric: reading if metric == "gme" else dataclasses.replace(reading, values=np.full(24, np.nan))
+            for metric, reading in scores.strict.items()
+        }
+        return dataclasses.replace(scores, strict=readings)
+
+    base, candidate = (only_gme(made_up(seed)) for seed in (0, 1))
+    rows = by_quantity(compare_runs(base, candidate, STRICT, allow_missing=True, resampling=FEW))
+    assert {of for of, row in rows.items() if row.p is not None} == {"gme", "total"}
+    assert rows["gme"].p_holm == rows["gme"].p
 
 
 def test_a_plan_from_one_run_agrees_with_the_comparison_it_plans() -> None:

@@ -160,6 +160,20 @@ def test_an_undefined_total_has_no_split_and_no_floor() -> None:
     assert compare_seeds([first, first], [first, second], STRICT)[-1].p is None
 
 
+def test_a_p_value_is_never_0() -> None:
+    def run(labels: list[str], gme: FloatArray) -> CaseScores:
+        return scores_of(labels, {m: gme if m == "gme" else np.full(len(gme), 0.5) for m in METRICS})
+
+    alone = [f"c{i}" for i in range(8)]
+    low, high = (run(alone, np.full(8, value)) for value in (0.25, 0.5))
+    row = gme_of(compare_seeds([low, low], [high, high], STRICT))
+    assert row.delta == 0.25 and row.p is None and row.p_holm is None, "one case per category: no spread is known"
+    labels = [f"c{i // 400}" for i in range(800)]
+    small, large = (run(labels, value + 1e-6 * np.arange(800)[::step]) for value, step in ((0.25, 1), (0.5, -1)))
+    row = gme_of(compare_seeds([small, small], [large, large], STRICT))
+    assert row.p is not None and 0 < row.p < 1e-100
+
+
 def test_one_run_shows_nothing_of_repeating() -> None:
     runs = system(np.random.default_rng(10), runs=1, seeds=0, cases=0.01, noise=0.01)
     for statistic in (estimate_seeds, split_variance, noise_floor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -108,6 +109,27 @@ def test_a_block_is_even_over_questions_pairs_and_cases_and_a_rater_sees_each_si
         for pair in {arms(s) for s in real}:
             lefts = [s.left.arm == pair[0] for s in real if arms(s) == pair]
             assert abs(2 * sum(lefts) - len(lefts)) <= 4
+
+
+def test_the_seed_of_a_sheet_does_not_tell_which_clips_are_of_one_arm() -> None:
+    """What a curious rater can do: undo the order by the seed that the sheet holds, and look for a pattern in arms."""
+    cases = tuple(f"case_{i}" for i in range(10))
+    plan = Plan(cases=cases, arms=3, questions=(Question.QUALITY,), raters=12, checks=0.5, foreign={})
+    turns: list[int] = []
+    for sheet in make_sheets(plan, "x"):
+        real, checks = of_kind(sheet, PairKind.REAL), of_kind(sheet, *CHECKS)
+        draw = random.Random(sheet.seed)
+        before = [
+            screen for _, screen in sorted(zip(draw.sample(range(30), 30), real, strict=True), key=lambda e: e[0])
+        ]
+        assert [screen.case for screen in before] == [case for case in cases for _ in range(3)], "the order is undone"
+        orders = {tuple(arms(screen) for screen in before if screen.case == case) for case in cases}
+        assert len(orders) >= 3, "of the six orders of the three pairs"
+        lots = [draw.uniform(0, 30) for _ in checks]
+        turns += [checks[sorted(lots).index(lot)].left.arm for lot in lots]
+    rounds = [tuple(turns[i : i + 3]) for i in range(0, len(turns), 3)]
+    assert {tuple(sorted(one)) for one in rounds} == {(0, 1, 2)}, "each arm is checked as often"
+    assert len(set(rounds)) == 6, "in every order"
 
 
 def test_decoys_of_all_sheets_stand_on_both_sides_and_use_every_arm() -> None:

@@ -77,6 +77,14 @@ def test_nothing_in_the_study_folder_tells_the_arms(small: MadeStudy, arms: tupl
             assert not {"title", "comment", "encoder", "creation_time"} & set(container.streams.video[0].metadata)
 
 
+def test_neither_names_nor_times_of_the_clips_follow_the_arms(small: MadeStudy) -> None:
+    """Written arm by arm, the times of the files would tell which clips of different cases are of one arm."""
+    found = sorted((small.study.folder / "clips").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert len({path.stat().st_mtime_ns for path in found}) > 1
+    times = [path.stat().st_mtime_ns for path in sorted(found)]
+    assert times == sorted(times)
+
+
 def test_the_key_fits_what_is_shown(small: MadeStudy, arms: tuple[Path, Path]) -> None:
     """Each clip is decoded again and held against the clip of the arm that the key names."""
     labels = {f"copy-paste, seed {seed}": Run(arm) for seed, arm in enumerate(arms)}

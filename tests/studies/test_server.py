@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -9,8 +10,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from socketserver import ThreadingMixIn
 from typing import Any
 
 import pytest
@@ -18,10 +20,10 @@ import pytest
 from refeval.errors import BadInput
 from refeval.studies.key import read_tokens
 from refeval.studies.making import MadeStudy
-from refeval.studies.server import LARGEST_VOTE, StudyServer
+from refeval.studies.server import LARGEST_VOTE, MOST_CONNECTIONS, StudyServer
 from refeval.studies.vote_log import VoteLog
 from refeval.studies.votes import read_votes
-from tests.guarantees.command import refeval, start
+from tests.guarantees.command import kill_group, refeval, start
 from tests.studies.sheet import vote
 
 LOOPBACK = "127.0.0.1"
@@ -209,6 +211,68 @@ def test_a_body_that_stops_short_is_no_vote(small: MadeStudy, server: StudyServe
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(100) == b""
     assert lines(small) == []
+
+
+def test_places_are_bounded_and_given_back(
+    server: StudyServer, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = (LOOPBACK, server.server_address[1])
+    for _ in range(MOST_CONNECTIONS + 2):
+        assert ask(server, "GET", "/").status == 404
+    with monkeypatch.context() as broken:
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        broken.setattr(ThreadingMixIn, "process_request", refuse)
+        for _ in range(MOST_CONNECTIONS + 2):
+            with socket.create_connection(address, timeout=20) as connection:
+                assert connection.recv(1) == b""
+    assert ask(server, "GET", f"/r/{tokens['r01']}").status == 200
+    idle = [socket.create_connection(address, timeout=20) for _ in range(MOST_CONNECTIONS)]
+    with socket.create_connection(address, timeout=1) as one_more:
+        assert one_more.recv(1) == b"", "closed at once, not after the two seconds that the others have"
+    for connection in idle:
+        connection.recv(1)
+        connection.close()
+    wait_for(lambda: ask(server, "GET", f"/r/{tokens['r01']}").status == 200)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(100):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if condition():
+                return
+        time.sleep(0.1)
+    raise AssertionError("it never came true")
+
+
+@pytest.mark.parametrize("acknowledged", [1, 7, 23])
+def test_sigkill_loses_no_acknowledged_vote(small: MadeStudy, tokens: dict[str, str], acknowledged: int) -> None:
+    study, stored = small.study, set()
+    process = start("study", "serve", study.folder, "--port", "0", "--json")
+    port = int(json.loads(read_json(process))["address"].rsplit(":", 1)[1])
+
+    def cast(number: int) -> None:
+        one = vote(study, "r01", "s001", number=number)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {tokens['r01']}"}
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection(LOOPBACK, port, timeout=20)
+            connection.request("POST", "/vote", json.dumps(one), headers)
+            if connection.getresponse().status == 201:
+                stored.add(one["id"])
+        if len(stored) >= acknowledged:
+            process.kill()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(cast, range(1, acknowledged + 20)))
+    kill_group(process)
+    assert len(stored) >= acknowledged and process.returncode == -signal.SIGKILL
+    # What stood half written is cut off when the study is opened again, and nothing else.
+    with (study.folder / "votes.jsonl").open("ab") as file:
+        file.write(b'{"answer": "le')
+    VoteLog(study).close()
+    assert stored <= {one.id for one in read_votes(study)}
 
 
 def test_what_cannot_be_stored_is_not_acknowledged(

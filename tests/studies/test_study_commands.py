@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from refeval.studies.making import StudyRequest, make_study
 from refeval.studies.study import StudyFolder
 from tests.guarantees.command import refeval
 from tests.studies.sheet import export, vote
@@ -46,6 +49,24 @@ def test_make_then_tally_from_exported_files(arms: tuple[Path, Path], tmp_path: 
     again = json.loads(refeval("study", "tally", study, votes / "votes-r01.json", *tally[4:], "--json").stdout)
     assert again["votes"] == len(folder.screens["r01"]) + 4, "files that come again count once"
     assert {Path(path): Path(path).read_bytes() for path in again["written"]} == first
+
+
+def test_a_study_may_be_the_folder_that_one_is_in(
+    arms: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_study(StudyRequest(arms=arms, cases=2, raters=1), tmp_path / "study")
+    votes = [vote(made.study, "r01", item) for item in made.study.screens["r01"]]
+    (tmp_path / "votes-r01.json").write_text(export(made.study, "r01", votes))
+    monkeypatch.chdir(made.study.folder)
+    done = refeval("study", "tally", ".", tmp_path / "votes-r01.json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "study-report" / "tally.md").is_file()
+
+
+def test_a_folder_that_is_no_study_is_told_before_its_key(arms: tuple[Path, Path]) -> None:
+    for command in ("serve", "tally"):
+        done = refeval("study", command, arms[0])
+        assert done.returncode == 2 and "is not a study folder: it has no study.json" in done.stderr
 
 
 def test_every_command_helps() -> None:

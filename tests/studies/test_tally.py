@@ -27,7 +27,6 @@ from refeval.studies.comparisons import Answer, Question
 from refeval.studies.exclusion import ExclusionRule
 from refeval.studies.making import MadeStudy
 from refeval.studies.simulate import Taste, simulate
-from refeval.studies.study import StudyFolder
 from refeval.studies.tally import tally, write_tally
 from tests.studies.made_up import document, sheets, vote
 
@@ -53,12 +52,15 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def paper_votes(study: StudyFolder, path: Path) -> Path:
-    """Votes as written down from paper: left and right in turn, which is right for no identical pair."""
-    rows = ["rater,item,answer"]
-    for rater, screens in study.screens.items():
-        rows += [f"{rater},{item},{('left', 'tie', 'right')[i % 3]}" for i, item in enumerate(screens)]
-    path.write_text("\n".join(rows) + "\n")
+def paper_votes(made: MadeStudy, path: Path) -> Path:
+    """Votes as written down from paper: pairs by turns, and every attention check wrong, whatever the draw."""
+    with (made.key / "key.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["rater,item,answer"]
+    for i, row in enumerate(rows):
+        wrong = {"identical": "left", "decoy": "left" if row["left"] == "decoy" else "right"}
+        lines.append(f"{row['rater']},{row['item']},{wrong.get(row['kind'], ('left', 'tie', 'right')[i % 3])}")
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
@@ -81,7 +83,7 @@ def test_a_study_from_its_folder_to_its_report(small: MadeStudy, arms: tuple[Pat
                     strict_value=5.0 + number, clip_sha256=digest,
                 )  # fmt: skip
                 Run(copy).write_score(record)
-    votes = paper_votes(small.study, tmp_path / "paper.csv")
+    votes = paper_votes(small, tmp_path / "paper.csv")
     out = tmp_path / "report"
     written = tally(small.study.folder, key=None, runs=runs[::-1], files=[votes], out=out, resampling=FEW)
     assert written == [out / name for name in NAMES]
@@ -169,6 +171,14 @@ def test_the_figure_shows_shares_and_is_told_apart_without_colour(tmp_path: Path
     assert (end - ties) / (wins - start) == pytest.approx(0.5, abs=0.03)
     losses = grey[row, end + 4 : end + (end - ties) - 4]
     assert np.mean((losses > 140) & (losses < 200)) > 0.5
+
+
+def test_names_of_arms_are_texts_in_the_figure(tmp_path: Path) -> None:
+    """A name may hold what matplotlib would read as mathematics, or a browser as a tag."""
+    votes = [vote(f"c{i}", "a$\\foo$", "<script>&", Answer.LEFT, rater=f"r{i % 2}") for i in range(4)]
+    svg, _ = draw_votes(compare_pairs(votes, FEW), tmp_path)
+    ElementTree.parse(svg)
+    assert "<script" not in svg.read_text()
 
 
 def longest(row: np.ndarray) -> tuple[int, int]:

@@ -96,6 +96,23 @@ def test_answers_from_paper(small: MadeStudy, tmp_path: Path) -> None:
             read_votes(small.study, [sheet])
 
 
+def test_of_answers_from_paper_the_last_line_counts_and_files_must_not_contradict(
+    small: MadeStudy, tmp_path: Path
+) -> None:
+    study, first, second = small.study, tmp_path / "first.csv", tmp_path / "second.csv"
+    head = "rater,item,answer\nr03,s001,left\n"
+    first.write_text(f"{head}r03,s001,right\nr03,s001,left\n")
+    second.write_text(f"{head}r03,s002,tie\n")
+    for _ in range(2):
+        take_in(study, [first, second])
+    found = {one.item: one.answer for one in read_comparisons(study.folder)}
+    assert found == {"s001": "left", "s002": "tie"}
+    second.write_text(f"{head}r03,s002,right\n")
+    with pytest.raises(BadInput, match="give item 's002' of rater 'r03' two answers"):
+        take_in(study, [second])
+    assert len(list((study.folder / "votes").iterdir())) == 2, "what contradicts is not taken in"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
