@@ -1,14 +1,18 @@
-"""G13: run folders of earlier releases stay readable. ``schema_N/`` is a run as schema N wrote it; never edit one."""
+"""G13: what earlier releases wrote stays readable. ``schema_N/`` is a run as schema N wrote it, ``baseline_N.json`` and
+``study_N/`` (without its sheets and clips) likewise; never edit one."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from refeval import results
 from refeval.records import SCHEMA_VERSION
+from refeval.studies.comparisons import Answer, PairKind
+from refeval.studies.votes import read_comparisons
 from tests.guarantees.command import refeval
 
 HERE = Path(__file__).parent
@@ -28,6 +32,22 @@ def test_a_frozen_run_is_read(folder: Path) -> None:
     assert total["motion_amplitude"] == 1.0, "clamped to its range"
     checked = json.loads(refeval("check", folder, "--json").stdout)
     assert {finding["severity"] for finding in checked["findings"]} == {"incomplete"}
+
+
+def test_a_frozen_baseline_stands_for_its_run() -> None:
+    arguments = ("compare", HERE / "baseline_1.json", HERE / "schema_1", "--allow-missing", "--json")
+    done = refeval(*arguments)
+    assert done.returncode == 0, done.stderr
+    row = next(row for row in json.loads(done.stdout)["rows"] if row["of"] == "motion_amplitude")
+    assert (row["base"], row["delta"]) == (1.0, 0.0)
+
+
+def test_a_frozen_study_is_counted() -> None:
+    votes = read_comparisons(HERE / "study_1")
+    assert Counter(vote.kind for vote in votes) == {PairKind.REAL: 8, PairKind.REPEAT: 2, **dict.fromkeys((PairKind.DECOY, PairKind.IDENTICAL), 1)}
+    assert {vote.rater for vote in votes} == {"r01", "r02"}
+    assert all({vote.left, vote.right} <= {"copy-paste, seed 0", "copy-paste, seed 1", "decoy"} for vote in votes)
+    assert Counter(vote.answer for vote in votes) == {Answer.LEFT: 4, Answer.RIGHT: 3, Answer.TIE: 5}
 
 
 def test_a_newer_schema_is_refused_with_the_version_that_wrote_it(tmp_path: Path) -> None:
