@@ -44,7 +44,11 @@ def test_a_frozen_baseline_stands_for_its_run() -> None:
 
 def test_a_frozen_study_is_counted() -> None:
     votes = read_comparisons(HERE / "study_1")
-    assert Counter(vote.kind for vote in votes) == {PairKind.REAL: 8, PairKind.REPEAT: 2, **dict.fromkeys((PairKind.DECOY, PairKind.IDENTICAL), 1)}
+    assert Counter(vote.kind for vote in votes) == {
+        PairKind.REAL: 8,
+        PairKind.REPEAT: 2,
+        **dict.fromkeys((PairKind.DECOY, PairKind.IDENTICAL), 1),
+    }
     assert {vote.rater for vote in votes} == {"r01", "r02"}
     assert all({vote.left, vote.right} <= {"copy-paste, seed 0", "copy-paste, seed 1", "decoy"} for vote in votes)
     assert Counter(vote.answer for vote in votes) == {Answer.LEFT: 4, Answer.RIGHT: 3, Answer.TIE: 5}
