@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -13,9 +12,44 @@ import typer
 from refeval import __version__
 from refeval.commands import conformance as conforming
 from refeval.commands import console, fetch, listing, options, results, work
-from refeval.errors import ExitCode, RefevalError
+from refeval.commands.parameters import (
+    CasesOption,
+    CategoryOption,
+    DataOption,
+    DecoderOption,
+    DeviceOption,
+    DomainOption,
+    DryRunOption,
+    FpsOption,
+    FramesOption,
+    GpuMemoryOption,
+    GpusOption,
+    GpusPerClipOption,
+    JsonOption,
+    KeyOption,
+    LifelessOption,
+    LimitOption,
+    MemoryOption,
+    MetricsOption,
+    MissingOption,
+    ModelOption,
+    OfflineOption,
+    OutOption,
+    ProtocolOption,
+    RetryOption,
+    RunArgument,
+    SeedOption,
+    ShardOption,
+    SizeOption,
+    StudyArgument,
+    SuiteOption,
+    TinyOption,
+    WeightsOption,
+    WorkersOption,
+)
+from refeval.errors import ExitCode
 from refeval.evaluation import Target
-from refeval.signals import Stopped, stop_in_order, stop_received
+from refeval.signals import Stopped, stop_in_order
 
 app = typer.Typer(
     name="refeval",
@@ -30,64 +64,6 @@ fetch_app = typer.Typer(help="Download what runs need; the only command that ope
 app.add_typer(fetch_app, name="fetch")
 study_app = typer.Typer(help="Let people compare clips in pairs: sheets, votes, win rates.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
-
-ModelOption = Annotated[str, typer.Option("--model", help="A name of `refeval models`, e.g. videos:FOLDER.")]
-SuiteOption = Annotated[str, typer.Option("--suite", help="A suite by name, or a JSON file of the same schema.")]
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder with the suite's JSON files and Images/ (or REFEVAL_DATA)."),
-]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; by default runs/SUITE/MODEL-seedN.")]
-MetricsOption = Annotated[str | None, typer.Option("--metrics", help="Metric ids, separated by commas.")]
-CasesOption = Annotated[str | None, typer.Option("--cases", help="Only these case ids, separated by commas.")]
-CategoryOption = Annotated[str | None, typer.Option("--category", help="Only this category, e.g. singleface.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many cases, from the start.")]
-ShardOption = Annotated[str | None, typer.Option("--shard", help="i/n: every n-th case from the i-th.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the run.")]
-SizeOption = Annotated[
-    str | None, typer.Option("--size", help="WIDTHxHEIGHT instead of the suite's; ready clips must have it.")
-]
-FramesOption = Annotated[int | None, typer.Option("--frames", help="Number of frames instead of the suite's.")]
-FpsOption = Annotated[str | None, typer.Option("--fps", help="Frames per second instead of the suite's.")]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes that share the work; by default 1.")
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option("--weights", envvar="REFEVAL_WEIGHTS", help="Folder that `refeval fetch model` fills."),
-]
-DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the model works.")]
-MemoryOption = Annotated[
-    str, typer.Option("--memory", metavar="PRESET", help="auto, or a preset of the model: see docs/generators.md.")
-]
-GpusOption = Annotated[int | None, typer.Option("--gpus", min=1, help="One process per GPU, on so many.")]
-GpuMemoryOption = Annotated[
-    float | None,
-    typer.Option("--gpu-memory", metavar="GB", help="Plan the metrics for GPUs of so many GB; by default as found."),
-]
-GpusPerClipOption = Annotated[int, typer.Option("--gpus-per-clip", min=1, help="Spread one model over so many GPUs.")]
-DecoderOption = Annotated[str, typer.Option("--decoder", help="pyav or decord; both give the same frames.")]
-LifelessOption = Annotated[
-    bool, typer.Option("--accept-lifeless", help="Score black and frozen clips, as the official scripts do.")
-]
-RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try again what is recorded as failed.")]
-TinyOption = Annotated[
-    bool, typer.Option("--tiny", help="Score with small random weights: tries the procedure, the numbers mean nothing.")
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would run, how long, how much disk.")]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Open no connection.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-ProtocolOption = Annotated[
-    str | None, typer.Option("--protocol", help="opens2v-v1.1 (default), opens2v-v1.0 or strict.")
-]
-DomainOption = Annotated[str | None, typer.Option("--domain", help="open, human or single; by default the run's.")]
-StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="A study folder.")]
-KeyOption = Annotated[Path | None, typer.Option("--key", help="Key folder; by default STUDY-key.")]
-MissingOption = Annotated[
-    bool,
-    typer.Option("--allow-missing", help="strict: count missing cases as the lowest value instead of refusing."),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -523,24 +499,8 @@ def main() -> NoReturn:
     except (Stopped, Exception) as error:  # noqa: BLE001 - the last resort: a defect is named as one
         if "--debug" in sys.argv:
             traceback.print_exc()
-        sys.exit(_last_word(error))
+        sys.exit(console.last_word(error))
     sys.exit(ExitCode.OK)
-
-
-def _last_word(error: BaseException) -> ExitCode:
-    stop = stop_received()
-    if stop:
-        command = shlex.join(["refeval", *sys.argv[1:]])
-        console.say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
-        return stop.exit_code
-    if isinstance(error, RefevalError):
-        console.say_error(str(error))
-        return error.exit_code
-    if isinstance(error, OSError) and error.filename:
-        console.say_error(f"{error.filename}: {error.strerror}\n  cure  look at the path and its permissions")
-        return ExitCode.USAGE
-    console.say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
-    return ExitCode.BUG
 
 
 if __name__ == "__main__":

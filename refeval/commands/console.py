@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from refeval.errors import ExitCode
+from refeval.errors import ExitCode, RefevalError
+from refeval.signals import stop_received
 
 
 class _Console(Console):
@@ -27,6 +30,23 @@ ERR = _Console(markup=False, highlight=False, emoji=False, stderr=True)
 def say_error(text: str) -> None:
     """Print an error as the program's last word."""
     ERR.print(f"refeval: {text}", soft_wrap=True)
+
+
+def last_word(error: BaseException) -> ExitCode:
+    """Say why the program ends, and how to go on; returns its exit code."""
+    stop = stop_received()
+    if stop:
+        command = shlex.join(["refeval", *sys.argv[1:]])
+        say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
+        return stop.exit_code
+    if isinstance(error, RefevalError):
+        say_error(str(error))
+        return error.exit_code
+    if isinstance(error, OSError) and error.filename:
+        say_error(f"{error.filename}: {error.strerror}\n  cure  look at the path and its permissions")
+        return ExitCode.USAGE
+    say_error(f"a defect: {type(error).__name__}: {error}\n  cure  repeat with --debug and report it")
+    return ExitCode.BUG
 
 
 def say(line: str) -> None:
