@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from refeval.errors import BadInput, MissingPrerequisite
-from refeval.metrics.networks.gme_pretrained import load_pretrained
 from refeval.metrics.networks.gme_tiny import fill_randomly
-from refeval.metrics.networks.wanted_tensors import cured_by, refuse_others, shapes_of
+from refeval.pretrained import load_pretrained
 from refeval.stored_weights import open_checkpoint
+from refeval.wanted_tensors import cured_by, refuse_others, shapes_of
 
 Tower = Callable[[Tensor], Tensor]
 """Pixels, float32, shape (N, 3, S, S), to embeddings, (N, D), not normalised."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
+from refeval.wanted_tensors import refuse_others, shapes_of
 from refeval.weights import fetch_command
 
 WIDTH = 768

@@ -19,7 +19,7 @@ from refeval.devices import pick_device
 from refeval.metrics.networks.aesthetic_clip import Tower, load_clip, load_open_clip, tiny_clip
 from refeval.metrics.networks.aesthetic_head import AestheticHead, load_head
 from refeval.metrics.networks.gme_tiny import fill_randomly
-from refeval.metrics.networks.wanted_tensors import cured_by
+from refeval.wanted_tensors import cured_by
 
 _BATCH = 32
 

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
+from refeval.wanted_tensors import refuse_others, shapes_of
 from refeval.weights import fetch_command
 
 INPUT_SIZE = 112

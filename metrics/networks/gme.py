@@ -22,10 +22,10 @@ from torch.nn import functional
 from refeval.devices import pick_device
 from refeval.errors import BadInput, MissingPrerequisite
 from refeval.metrics.networks.gme_images import patches_of
-from refeval.metrics.networks.gme_pretrained import load_pretrained
 from refeval.metrics.networks.gme_tiny import tiny_model, tiny_tokenizer
 from refeval.metrics.networks.gme_weights import ATTENTIONS, BATCH, GME, PRECISIONS
 from refeval.place import Place
+from refeval.pretrained import load_pretrained
 from refeval.weights import WeightsStore
 
 TEXT_INSTRUCTION = "Find an image that matches the given text."

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from refeval.metrics.networks.qalign_input import Question
 from refeval.metrics.networks.qalign_language import DecoderLayer, LanguageConfig, RmsNorm, rotation_of
 from refeval.metrics.networks.qalign_vision import Abstractor, AbstractorConfig, VisionConfig, VisionTower
-from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
+from refeval.wanted_tensors import refuse_others, shapes_of
 from refeval.weights import fetch_command
 
 # Exports of older transformers hold this constant in every layer.

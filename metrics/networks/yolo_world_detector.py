@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from refeval.clips import Frame
-from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.metrics.networks.yolo_world import Contrast, YoloWorld, YoloWorldSize
 from refeval.metrics.networks.yolo_world_boxes import (
     Detections,
@@ -29,6 +28,7 @@ from refeval.metrics.networks.yolo_world_boxes import (
     place_boxes,
 )
 from refeval.stored_weights import StoredTensor, open_checkpoint
+from refeval.wanted_tensors import refuse_others, shapes_of
 from refeval.weights import fetch_command
 
 LOWEST_CONFIDENCE = 0.5

@@ -23,8 +23,8 @@ from refeval.errors import BadInput, CorruptFile, MissingPrerequisite, UnusableC
 from refeval.metrics.motion_smoothness import SOURCE, MotionSmoothness
 from refeval.metrics.networks import qalign
 from refeval.metrics.networks.qalign_input import LEVELS, read_question
-from refeval.metrics.networks.wanted_tensors import shapes_of
 from refeval.place import Place
+from refeval.wanted_tensors import shapes_of
 from tests.metrics.seeded_weights import seeded_state
 
 _CASE = Case(id="faceobj_1", category=Category.FACEOBJ, prompt="", references=())

@@ -22,8 +22,8 @@ from refeval.metrics.networks.qalign_input import IMAGE_TOKEN, Question
 from refeval.metrics.networks.qalign_language import LanguageConfig
 from refeval.metrics.networks.qalign_scorer import WindowScorer
 from refeval.metrics.networks.qalign_vision import AbstractorConfig, VisionConfig
-from refeval.metrics.networks.wanted_tensors import shapes_of
 from refeval.stored_weights import write_safetensors
+from refeval.wanted_tensors import shapes_of
 from tests.metrics.seeded_weights import checksum, seeded_state
 
 Arrays = Mapping[str, NDArray[Any]]

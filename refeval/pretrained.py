@@ -11,8 +11,8 @@ import torch
 from transformers.utils import logging
 
 from refeval.errors import CorruptFile
-from refeval.metrics.networks.wanted_tensors import refuse_others, shapes_of
 from refeval.stored_weights import open_checkpoint
+from refeval.wanted_tensors import refuse_others, shapes_of
 from refeval.weights import fetch_command
 
 
