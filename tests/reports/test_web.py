@@ -375,7 +375,7 @@ def test_every_table_of_the_report_shows_coverage(run: Run) -> None:
 def test_the_totals_show_intervals_and_sort_by_the_number(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = Cell(Number(value=12.345, low=11.0, high=13.5, scored=5, applicable=6, mark="†", best=True))
     table = Table(title="t", columns=("run", "TotalScore"), rows=(("a", cell), ("b", "undefined")))
-    monkeypatch.setattr("refeval.reports.page.totals_table", lambda _: table)
+    monkeypatch.setattr("refeval.reports.web.totals_table", lambda _: table)
     text = page(run)
     value, *small = cell.split("\n")
     assert value.endswith("†") and len(small) == 2

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -20,6 +19,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from refeval.records import ScoreStatus
 from refeval.reports.web import write_report
 from refeval.runs import Run
+from tests.browser import chromium
 from tests.reports.small_run import (
     CASES,
     CLIP,
@@ -34,17 +34,6 @@ from tests.reports.small_run import (
 
 WAIT = 20
 RENDERED = list(CASES)[:5]
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 PLAYING = """
 return [...document.querySelectorAll('#case-faceobj_1 video')].map((v) => ({
   time: v.currentTime, paused: v.paused, source: v.currentSrc, error: v.error && v.error.message }))
@@ -53,18 +42,8 @@ return [...document.querySelectorAll('#case-faceobj_1 video')].map((v) => ({
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium or no chromedriver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    chrome.set_window_size(1280, 900)
-    yield chrome
-    chrome.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as chrome:
+        yield chrome
 
 
 @pytest.fixture(scope="module")

@@ -163,6 +163,7 @@ def test_a_session_from_a_file(quiet: webdriver.Chrome, small: MadeStudy, tmp_pa
 
 
 def test_a_session_against_the_server(quiet: webdriver.Chrome, small: MadeStudy) -> None:
+    threads = threading.active_count()
     tokens = read_tokens(small.key)
     token = next(token for token, rater in tokens.items() if rater == RATER)
 
@@ -193,7 +194,8 @@ def test_a_session_against_the_server(quiet: webdriver.Chrome, small: MadeStudy)
     assert len(read_comparisons(small.study.folder)) == 6
     urls = {url for url in requested(quiet) if url.startswith("http")}
     assert urls == {session.url, f"http://127.0.0.1:{address[1]}/vote"}
-    assert threading.active_count() < 20
+    # Tests before this one may have left some in the process; the servers leave none.
+    session.wait(lambda: threading.active_count() <= threads)
 
 
 def test_a_sheet_is_usable_by_keyboard_and_on_a_phone(quiet: webdriver.Chrome, small: MadeStudy) -> None:
