@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from refeval.reports.gallery import Card, Gallery
 from refeval.reports.table import Table
-from refeval.reports.totals import category_table, status_table, totals_table
+from refeval.reports.totals import category_table, status_table
 from refeval.reports.views import SHOWN_PROTOCOLS, RunView
 
 _WORST = 20
@@ -16,9 +16,9 @@ _ORDER = (
 )
 
 
-def report_markdown(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery) -> str:
+def report_markdown(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery, totals: Table) -> str:
     """Facts of the runs, totals, means per category, statuses, the worst cases and the empty ones."""
-    tables = [_facts_table(views, labels), totals_table(views)]
+    tables = [_facts_table(views, labels), totals]
     for view, label in zip(views, labels, strict=True):
         tables += [category_table(view, protocol, label=label) for protocol in SHOWN_PROTOCOLS]
         tables.append(status_table(view, label=label))

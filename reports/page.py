@@ -19,7 +19,8 @@ from refeval.records import RenderStatus, ScoreStatus
 from refeval.reports.case_data import ClipLink, case_data, script_safe_json
 from refeval.reports.cells import DAGGER, Cell
 from refeval.reports.gallery import Gallery
-from refeval.reports.totals import category_table, status_table, totals_table
+from refeval.reports.table import Table
+from refeval.reports.totals import category_table, status_table
 from refeval.reports.views import SHOWN_PROTOCOLS, RunView
 
 _TEMPLATES = ("page.html", "parts.html")
@@ -56,7 +57,7 @@ class FactRow:
     differs: bool
 
 
-def page(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery, link: ClipLink) -> str:
+def page(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery, link: ClipLink, totals: Table) -> str:
     """The page as HTML; the same runs give the same text.
 
     Args:
@@ -64,6 +65,7 @@ def page(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery, link
         labels: their names.
         gallery: their cases.
         link: URL of a clip as the page plays it.
+        totals: of the runs.
     """
     style, scripts = _asset(_STYLE), [_asset(name) for name in _SCRIPTS]
     environment = Environment(
@@ -83,7 +85,7 @@ def page(views: Sequence[RunView], labels: Sequence[str], gallery: Gallery, link
         data=Markup(script_safe_json(case_data(views, labels, gallery, link))),
         summaries=[_summary(view, label) for view, label in named],
         suite=views[0].manifest.suite,
-        totals=totals_table(views),
+        totals=totals,
         heats=[
             (label, p.value, category_table(view, p, label=label)) for view, label in named for p in SHOWN_PROTOCOLS
         ],

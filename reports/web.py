@@ -17,7 +17,7 @@ from refeval.reports.markdown import report_markdown
 from refeval.reports.media import CLIPS, Cutting, MediaFolder, relative_link
 from refeval.reports.page import page
 from refeval.reports.table import csv_text
-from refeval.reports.totals import category_means, totals_csv
+from refeval.reports.totals import category_means, totals_csv, totals_table
 from refeval.reports.views import SHOWN_PROTOCOLS, RunView, metric_label, run_labels
 from refeval.runs import Run
 
@@ -53,9 +53,11 @@ def write_report(runs: Sequence[Run], out: Path, *, copy_clips: bool = False) ->
             return f"{CLIPS}/{media.copy_clip(clip.file, clip.sha256)}"
         return relative_link(clip.file, out)
 
+    # Its intervals take a while, so the page and the Markdown share it.
+    totals = totals_table(views)
     contents = {
-        "index.html": page(views, labels, gallery, link),
-        "report.md": report_markdown(views, labels, gallery),
+        "index.html": page(views, labels, gallery, link, totals),
+        "report.md": report_markdown(views, labels, gallery, totals),
         "totals.csv": totals_csv(views),
         "categories.csv": _categories_csv(views, labels),
         "cases.csv": _cases_csv(views, labels),

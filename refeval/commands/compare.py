@@ -9,7 +9,7 @@ from pathlib import Path
 
 from refeval.baselines import baseline_of
 from refeval.commands.console import ERR, OUT, print_json, say, say_written
-from refeval.commands.options import domain_named, protocol_named
+from refeval.commands.options import domain_named, protocol_named, refuse_folder
 from refeval.comparability import parse_allowances
 from refeval.comparing import Terms
 from refeval.documents import write_bytes, write_document
@@ -60,7 +60,8 @@ def compare(
 ) -> ExitCode:
     """``refeval compare``."""
     summary = _summary_file() if wanted.github else None
-    _refuse_folders(wanted)
+    refuse_folder("--junit", wanted.junit)
+    refuse_folder("--out", wanted.out)
     try:
         terms = Terms(
             protocol=protocol_named(protocol),
@@ -79,8 +80,7 @@ def compare(
 
 def baseline(folder: Path, *, out: Path | None, as_json: bool) -> ExitCode:
     """``refeval baseline``."""
-    if out and out.is_dir():
-        raise BadInput(f"--out {out} is a folder", cure="give a file")
+    refuse_folder("--out", out)
     found = baseline_of(Run(folder))
     total = run_total(found.parsed_suite, found.records, protocol=ProtocolName.STRICT)
     lacking = [m for m in total.metrics if m.metric in found.scores and m.scored < m.applicable]
@@ -122,12 +122,6 @@ def _runs(text: str) -> list[Path]:
     """One path, or several with commas between; a name that exists is taken as it is."""
     parts = [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
     return [Path(part) for part in parts if part]
-
-
-def _refuse_folders(wanted: Wanted) -> None:
-    for option, path in (("--junit", wanted.junit), ("--out", wanted.out)):
-        if path and path.is_dir():
-            raise BadInput(f"{option} {path} is a folder", cure="give a file")
 
 
 def _summary_file() -> Path:

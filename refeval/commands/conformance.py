@@ -6,9 +6,10 @@ from pathlib import Path
 
 from refeval import conformance as conformance_module
 from refeval.commands.console import OUT, print_json, say
+from refeval.commands.options import refuse_folder
 from refeval.commands.work import work_off
 from refeval.documents import write_document
-from refeval.errors import BadInput, ExitCode
+from refeval.errors import ExitCode
 from refeval.evaluation import Manner
 from refeval.work import Phase
 
@@ -24,8 +25,7 @@ def conformance(
     as_json: bool,
 ) -> ExitCode:
     """``refeval conformance``."""
-    if out and out.is_dir():
-        raise BadInput(f"--out {out} is a folder", cure="give a file")
+    refuse_folder("--out", out)
     found = conformance_module.measure(
         conformance_module.find_demo(folder, expected),
         suite=suite,

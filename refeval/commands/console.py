@@ -50,19 +50,23 @@ def last_word(error: BaseException) -> ExitCode:
 
 
 def say(line: str) -> None:
+    """Print one line for people."""
     OUT.print(line, soft_wrap=True)
 
 
 def say_written(written: Sequence[Path]) -> None:
+    """Name the files that were written, a line each."""
     for path in written:
         say(f"written     {path}")
 
 
 def print_json(content: Mapping[str, Any]) -> None:
+    """Print one JSON object; a NaN in it is a defect."""
     OUT.out(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), highlight=False)
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> ExitCode:
+    """Print rows that share their columns, as a table or as JSON under ``title``."""
     if as_json:
         print_json({title: [dict(row) for row in rows]})
         return ExitCode.OK

@@ -83,6 +83,16 @@ def domain_named(name: str | None) -> Domain | None:
         raise BadInput(f"unknown domain '{name}'", details=(("known", "open, human, single"),)) from None
 
 
+def refuse_folder(option: str, path: Path | None) -> None:
+    """Look, before any work, whether an option that takes a file names a folder.
+
+    Raises:
+        BadInput: it does.
+    """
+    if path and path.is_dir():
+        raise BadInput(f"{option} {path} is a folder", cure="give a file")
+
+
 def go_offline() -> None:
     # Workers inherit it: no library that a generator or a metric loads may ask a hub.
     for variable in _OFFLINE:
