@@ -335,6 +335,8 @@ def test_a_port_that_is_taken_and_tokens_of_another_study(small: MadeStudy, serv
     with pytest.raises(BadInput, match="not those of this study"):
         StudyServer(small.study, {"token": "r01"}, (LOOPBACK, 0))
     server.log.close()
+    before = threading.active_count()
     with pytest.raises(BadInput, match="cannot listen"):
         StudyServer(small.study, read_tokens(small.key), (LOOPBACK, server.server_address[1]))
-    assert threading.active_count() < 20
+    # Threads of other servers may end meanwhile; a server that could not listen leaves none of its own.
+    assert threading.active_count() <= before
