@@ -88,7 +88,16 @@ class Drawn:
         return (self.timesteps / STEPS).clamp(0, 1) ** power
 
 
-def squared_error(velocity: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    """Mean of ``(v - (noise - x0))²`` of every sample, float32 (B,); arguments (B, ...)."""
-    apart = velocity.float() - (noise.float() - clean.float())
-    return apart.square().flatten(1).mean(dim=1)
+def squared_error(velocity: Tensor, clean: Tensor, noise: Tensor, emphasis: Tensor | None = None) -> Tensor:
+    """Mean of ``(v - (noise - x0))²`` of every sample, float32 (B,).
+
+    Args:
+        velocity: (B, C, F, H, W), like the next two.
+        clean: x0.
+        noise: as it was mixed in.
+        emphasis: weights, float32 (B, F, H, W); None: all 1.
+    """
+    squares = (velocity.float() - (noise.float() - clean.float())).square()
+    if emphasis is not None:
+        squares = squares * emphasis[:, None]
+    return squares.flatten(1).mean(dim=1)

@@ -32,6 +32,7 @@ class Batch:
         references: clean latents of the references, (B, C, M, H', W').
         teacher: features of the references, (B, M, T, C).
         present: bool (B, M): which references a sample has; one that was dropped has zero latents and is not present.
+        emphasis: weights of the squared error, float32 (B, F, H, W); None: all 1.
     """
 
     latents: Tensor
@@ -39,6 +40,7 @@ class Batch:
     references: Tensor
     teacher: Tensor
     present: Tensor
+    emphasis: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,9 @@ class Objective:
             raise ValueError(f"{len(projectors)} projectors for {self.depth} aligned blocks")
         noisy = drawn.noisy(batch.latents, noise)
         found = model(noisy, drawn.timesteps, batch.text, batch.references, range(self.depth))
-        error = (drawn.weights.to(noisy.device) * squared_error(found.velocity, batch.latents, noise)).mean()
+        error = (
+            drawn.weights.to(noisy.device) * squared_error(found.velocity, batch.latents, noise, batch.emphasis)
+        ).mean()
         terms = [
             self._align(projector(states), batch)
             for projector, states in zip(projectors, found.reference_states, strict=True)
