@@ -13,6 +13,8 @@ FAULT_POINTS = (
     "decoded",
     "scored",
     "before-release",
+    "trained",
+    "checkpoint-written",
 )
 _VARIABLE = "REFEVAL_FAULT"
 _visits: dict[str, int] = {}

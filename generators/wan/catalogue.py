@@ -8,7 +8,7 @@ Source: design facts of RefAlign @6f91526, Phantom-Wan (sbalani/Phantom-cog @9a9
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any
@@ -117,11 +117,11 @@ _LONG_CLIP = ClipSpec(width=832, height=480, frames=121, fps=Fraction(24))
 _BASE_FILES = ("models_t5_umt5-xxl-enc-bf16.pth", "Wan2.1_VAE.pth", "google/umt5-xxl/*")
 _BASE = Source(repository="Wan-AI/Wan2.1-T2V-1.3B", patterns=_BASE_FILES)
 _DIFFUSION_FILES = ("*.safetensors", "*.safetensors.index.json", "config*.json")
+_WAN_FILES = ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.index.json", "config*.json")
 
 
 def _vace(repository: str) -> tuple[Source, Source]:
-    files = ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.index.json", "config*.json")
-    return Source(repository=repository, patterns=files), Source(repository=repository, patterns=_BASE_FILES)
+    return Source(repository=repository, patterns=_WAN_FILES), Source(repository=repository, patterns=_BASE_FILES)
 
 
 _VACE_SMALL, _VACE_SMALL_BASE = _vace("Wan-AI/Wan2.1-VACE-1.3B")
@@ -236,5 +236,33 @@ MODELS = {
         ),
     )
 }
+
+BASES = {
+    spec.name: spec
+    for spec in (
+        ModelSpec(
+            name="wan2.1-t2v-1.3b",
+            family=Family.REFALIGN,
+            summary="Wan2.1-T2V-1.3B, to train RefAlign from",
+            architecture=_SMALL,
+            transformer=Source(repository="Wan-AI/Wan2.1-T2V-1.3B", patterns=_WAN_FILES),
+            base=_BASE,
+            clip=_CLIP,
+            references=3,
+        ),
+        ModelSpec(
+            name="wan2.1-t2v-14b",
+            family=Family.REFALIGN,
+            summary="Wan2.1-T2V-14B, to train RefAlign from",
+            architecture=_LARGE,
+            transformer=Source(repository="Wan-AI/Wan2.1-T2V-14B", patterns=_WAN_FILES),
+            base=_BASE,
+            clip=_CLIP,
+            references=3,
+        ),
+        replace(MODELS["refalign-tiny"], name="wan-tiny", summary="small random weights, to try training on a CPU"),
+    )
+}
+"""What training starts from, by ``network.base`` of its recipe; no generators."""
 
 MATTING = Source(repository="ZhengPeng7/BiRefNet", patterns=("*.py", "*.json", "*.safetensors"))

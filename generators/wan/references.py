@@ -116,7 +116,20 @@ def to_pixels(image: Image.Image, dtype: torch.dtype) -> Tensor:
     Returns:
         (3, 1, H, W) of ``dtype``, -1 to 1: one image as a video of one frame, on the CPU.
     """
-    return (_levels(image).to(dtype) * (2 / _FULL_8_BITS) - 1).unsqueeze(1)
+    return frames_to_pixels(torch.from_numpy(np.array(image.convert("RGB"))[None]), dtype)
+
+
+def frames_to_pixels(frames_thw3: Tensor, dtype: torch.dtype) -> Tensor:
+    """As :func:`to_pixels`, for the frames of a clip.
+
+    Args:
+        frames_thw3: uint8 RGB.
+        dtype: floating point.
+
+    Returns:
+        (3, T, H, W) of ``dtype``, -1 to 1, on the device of the frames.
+    """
+    return frames_thw3.permute(3, 0, 1, 2).to(dtype) * (2 / _FULL_8_BITS) - 1
 
 
 def letterbox_tensor(image: Image.Image, width: int, height: int) -> Tensor:

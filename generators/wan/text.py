@@ -34,7 +34,7 @@ class TextEmbeddings:
             return
         tokenizer, encoder = self._load()
         for text in wanted:
-            self._known[text] = _encode(tokenizer, encoder, text, self._tokens)
+            self._known[text] = encode_prompt(tokenizer, encoder, text, self._tokens)
 
     def embedding(self, prompt: str, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The embedding of a prompt: (1, tokens, text_dim), zeros beyond its end."""
@@ -44,8 +44,18 @@ class TextEmbeddings:
 
 
 @torch.no_grad()
-def _encode(tokenizer: Any, encoder: Any, text: str, tokens: int) -> Tensor:
-    """(1, length of the text, text_dim), on the CPU."""
+def encode_prompt(tokenizer: Any, encoder: Any, text: str, tokens: int) -> Tensor:
+    """Embed one prompt.
+
+    Args:
+        tokenizer: of umT5.
+        encoder: in evaluation mode.
+        text: cleaned; what is longer than ``tokens`` is cut off.
+        tokens: the most that it may have.
+
+    Returns:
+        (1, length of the text, text_dim), in the encoder's dtype, on the CPU.
+    """
     batch = tokenizer(text, max_length=tokens, truncation=True, padding="max_length", return_tensors="pt")
     ids, mask = batch.input_ids.to(encoder.device), batch.attention_mask.to(encoder.device)
     hidden: Tensor = encoder(ids, attention_mask=mask).last_hidden_state

@@ -133,6 +133,7 @@ class ReferenceTransformer(WanTransformer3DModel):  # type: ignore[misc]
         encoder_hidden_states: Tensor,
         reference_latents: Tensor | None = None,
         reference_blocks: Sequence[int] = (),
+        reference_features: Tensor | None = None,
     ) -> Prediction:
         """Predict the velocity of noisy latents.
 
@@ -142,6 +143,7 @@ class ReferenceTransformer(WanTransformer3DModel):  # type: ignore[misc]
             encoder_hidden_states: text, (B, L, text_dim), zeros beyond the end of the text.
             reference_latents: clean latents of the references, (B, C, M, H', W'); None: plain text to video.
             reference_blocks: indices of blocks whose reference tokens are wanted.
+            reference_features: for a network that takes features beside the latents, (B, M, tokens of one, V).
 
         Returns:
             The velocity, in the parameters' dtype, and the reference states asked for.
@@ -150,7 +152,7 @@ class ReferenceTransformer(WanTransformer3DModel):  # type: ignore[misc]
         tokens = self._embed(hidden_states)
         video = tokens.shape[1]
         if reference_latents is not None:
-            tokens = torch.cat([tokens, self._embed(reference_latents)], dim=1)
+            tokens = torch.cat([tokens, self._embed_references(reference_latents, reference_features)], dim=1)
         self.text_attention.video_tokens = video
         embedded, modulation, text, _ = self.condition_embedder(timestep, encoder_hidden_states)
         modulation = modulation.unflatten(1, (6, -1))
@@ -167,6 +169,11 @@ class ReferenceTransformer(WanTransformer3DModel):  # type: ignore[misc]
     def _embed(self, latents: Tensor) -> Tensor:
         tokens: Tensor = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         return tokens
+
+    def _embed_references(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        if features is not None:
+            raise ValueError("this network takes no features of references")
+        return self._embed(latents)
 
     def _head(self, tokens: Tensor, embedded: Tensor, video: int, shape: torch.Size) -> Tensor:
         shift, scale = (self.scale_shift_table + embedded.unsqueeze(1)).chunk(2, dim=1)

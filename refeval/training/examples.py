@@ -14,13 +14,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from refeval.errors import RefevalError
+
+if TYPE_CHECKING:
+    # Rows can be checked where torch is not installed.
+    from torch import Tensor
 
 
 class Stream(StrEnum):
@@ -30,6 +33,7 @@ class Stream(StrEnum):
     AUGMENTATION = "augmentation"
     DROPPING = "dropping"
     NOISE = "noise"
+    ORDER = "order"
 
 
 def generator(seed: int, position: int, stream: Stream, *more: int) -> np.random.Generator:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.alignment import Alignment, Projector, align
+from refeval.training.dual import DualReferenceTransformer
 from refeval.training.flow import Drawn, Flow, squared_error
 
 
@@ -108,7 +109,10 @@ class Objective:
         if len(projectors) != self.depth:
             raise ValueError(f"{len(projectors)} projectors for {self.depth} aligned blocks")
         noisy = drawn.noisy(batch.latents, noise)
-        found = model(noisy, drawn.timesteps, batch.text, batch.references, range(self.depth))
+        features = batch.teacher if isinstance(model, DualReferenceTransformer) else None
+        found = model(
+            noisy, drawn.timesteps.to(noisy.device), batch.text, batch.references, range(self.depth), features
+        )
         error = (
             drawn.weights.to(noisy.device) * squared_error(found.velocity, batch.latents, noise, batch.emphasis)
         ).mean()

@@ -188,6 +188,33 @@ class RunSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TestbedSettings:
+    """The sprites world, where ``network.base`` is ``sprites``; size and length of clips are those of ``data``.
+
+    Attributes:
+        subjects: how many a clip may have; each number is equally likely.
+        kinds: of subjects: ``object``, ``face``, ``human``.
+        backgrounds: of clips.
+        freedom: how freely subjects are placed, 0 to 1; see :func:`refeval.sprites.sample_scene`.
+        foreground: weight of the error where a subject is.
+        teacher_steps: iterations that the teacher of identity is trained for.
+        guidance: scale of the references when clips are drawn.
+        guidance_text: scale of the prompt.
+        steps: of the solver.
+    """
+
+    subjects: tuple[int, ...] = (1,)
+    kinds: tuple[Literal["object", "face", "human"], ...] = ("object",)
+    backgrounds: tuple[str, ...] = ("sky", "grass", "sand", "night")
+    freedom: float = 0.15
+    foreground: float = 6.0
+    teacher_steps: int = 300
+    guidance: float = 2.0
+    guidance_text: float = 2.0
+    steps: int = 12
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides what is trained; a table of the file for each.
 
@@ -201,6 +228,7 @@ class Recipe:
         data: clips, pairs, dropping.
         optimizer: how parameters move.
         run: how long and how much at once.
+        testbed: the sprites world.
     """
 
     name: str
@@ -211,6 +239,7 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    testbed: TestbedSettings = field(default_factory=TestbedSettings)
 
     def described(self) -> dict[str, Any]:
         """As JSON types, with every default: what is hashed and kept."""

@@ -1,0 +1,119 @@
+"""What is trained, as one module: the network and a projector for every aligned block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from refeval.errors import BadInput
+from refeval.generators.wan.transformer import ReferenceTransformer
+from refeval.training.alignment import Projector
+from refeval.training.dual import DualReferenceTransformer
+from refeval.training.flow import Drawn
+from refeval.training.objective import Batch, Losses, Objective
+from refeval.training.recipe import Recipe
+from refeval.training.worlds import World
+
+_SUFFIXES = ("proj.0.weight", "proj.2.weight")
+
+
+class Trained(nn.Module):
+    """Network and projectors.
+
+    Args:
+        network: float32.
+        projectors: one for each of the first ``objective.depth`` blocks.
+        objective: of the recipe.
+    """
+
+    def __init__(self, network: ReferenceTransformer, projectors: list[Projector], objective: Objective) -> None:
+        super().__init__()
+        self.network = network
+        self.projectors = nn.ModuleList(projectors)
+        self._objective = objective
+
+    def forward(self, batch: Batch, drawn: Drawn, noise: Tensor) -> Losses:
+        """The losses of a batch; a method of the module, so that wrappers for many processes see the pass."""
+        return self._objective.losses(self.network, list(self.projectors), batch, drawn, noise)
+
+
+def make_trained(recipe: Recipe, world: World, seed: int) -> Trained:
+    """What training starts from: the world's network, and projectors that are stored beside it or new.
+
+    Args:
+        recipe: of the training.
+        world: of the recipe.
+        seed: of new projectors; the global random numbers are left as they are.
+
+    Raises:
+        BadInput: the network has fewer blocks than are aligned, or stored projectors of other shapes.
+    """
+    network, stored = world.network()
+    depth, blocks = recipe.objective.depth, len(network.blocks)
+    if depth > blocks:
+        raise BadInput(
+            f"objective.depth is {depth}, but the network has {blocks} blocks", cure=f"give a depth of 0 to {blocks}"
+        )
+    if recipe.references == "dual":
+        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        width = network.config.num_attention_heads * network.config.attention_head_dim
+        projectors = [Projector(width, world.teacher_width) for _ in range(depth)]
+    for index, projector in enumerate(projectors):
+        _fill(projector, stored, index)
+    if recipe.run.checkpointing:
+        network.enable_gradient_checkpointing()
+    return Trained(network.train(), projectors, recipe.objective)
+
+
+def network_of(recipe: Recipe, world: World, tensors: Mapping[str, Tensor]) -> ReferenceTransformer:
+    """The network alone, in evaluation mode on the CPU, from the parameters of a checkpoint.
+
+    Args:
+        recipe: of the training.
+        world: of the recipe.
+        tensors: as a checkpoint names them.
+
+    Raises:
+        BadInput: they are not of this recipe's network.
+    """
+    network, _ = world.network()
+    if recipe.references == "dual":
+        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
+    own = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise BadInput("the checkpoint is not of this recipe's network", details=(("found", str(error)),)) from None
+    return network.eval()
+
+
+def projector_tensors(trained: Trained) -> dict[str, Tensor]:
+    """The projectors by their published names."""
+    return {
+        f"blocks.{index}.input_mlp.{name}": tensor
+        for index, projector in enumerate(trained.projectors)
+        for name, tensor in projector.state_dict().items()
+    }
+
+
+def _fill(projector: Projector, stored: Mapping[str, Tensor], index: int) -> None:
+    names = {suffix: f"blocks.{index}.input_mlp.{suffix}" for suffix in _SUFFIXES}
+    if names[_SUFFIXES[0]] not in stored:
+        return
+    found = {suffix: stored[name].float() for suffix, name in names.items() if name in stored}
+    wanted = {suffix: tensor.shape for suffix, tensor in projector.state_dict().items()}
+    if {suffix: tensor.shape for suffix, tensor in found.items()} != wanted:
+        raise BadInput(
+            f"the stored projector of block {index} is for another teacher or width",
+            details=(("stored", _shapes(found)), ("wanted", _shapes(projector.state_dict()))),
+            cure="start from weights that were trained with the same teacher",
+        )
+    projector.load_state_dict(found)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())

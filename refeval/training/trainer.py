@@ -1,0 +1,290 @@
+"""The loop: samples in, parameters moved, checkpoints kept, and nothing lost however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from refeval.errors import ExitCode, RefevalError
+from refeval.faults import fault_point
+from refeval.signals import no_interruption, stop_received
+from refeval.training.batches import collate, draw_noise, drop
+from refeval.training.checkpoints import State, checkpoints, last_good, remove_leftovers, write_checkpoint
+from refeval.training.engine import Engine, laid_out, load_parameters, whole
+from refeval.training.examples import Encoder, Sample, Source
+from refeval.training.feeding import feed, own_positions
+from refeval.training.objective import Losses
+from refeval.training.observation import Observer, Observers, StepReport
+from refeval.training.optimizers import Average, make_optimizers, rate, set_rate
+from refeval.training.parameters import make_trained, network_of
+from refeval.training.recipe import Recipe
+from refeval.training.worlds import World
+
+# The running mean of the loss forgets half in about 35 iterations; before it has seen as many it says little.
+_MEAN_DECAY = 0.98
+_MEAN_YOUNG = 35
+_SHOWN_CLIPS = 4
+
+
+class Diverged(RefevalError):
+    """The loss is no longer finite, or many times what it was."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How samples are read; it changes nothing but the speed.
+
+    Attributes:
+        threads: that read.
+        ahead: micro-batches that are read ahead.
+    """
+
+    threads: int = 2
+    ahead: int = 2
+
+
+class Trainer:
+    """One training.
+
+    Args:
+        recipe: what is trained, and how.
+        world: of the recipe.
+        folder: of the training; checkpoints that are there are gone on from.
+        seed: of everything random.
+        engine: the processes.
+        reading: how samples are read.
+    """
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        world: World,
+        folder: Path,
+        seed: int,
+        engine: Engine,
+        reading: Reading | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self._world = world
+        self._seed = seed
+        self._engine = engine
+        self._observer: Observer = Observers()
+        self._reading = reading or Reading()
+        engine.take_over(make_trained(recipe, world, seed))
+        self._parameters = engine.parameters()
+        self._optimizers = make_optimizers(engine.trained, recipe.optimizer)
+        self._average = Average(self._parameters, recipe.optimizer.ema) if recipe.optimizer.ema else None
+        self._step = 0
+        self._loss_mean = 0.0
+        self._source: Source = world.source()
+        self._encoder: Encoder = world.encoder()
+        self._empty_text = self._encoder.text("")
+        self._with_teacher = recipe.objective.depth > 0 or recipe.references == "dual"
+
+    @property
+    def step(self) -> int:
+        """Iterations done."""
+        return self._step
+
+    def resume(self) -> list[str]:
+        """Go on from the last whole checkpoint, if there is one.
+
+        Returns:
+            what is wrong with later checkpoints, which are passed over.
+        """
+        if self._engine.is_main:
+            remove_leftovers(self.folder)
+        self._engine.wait()
+        state, complaints = last_good(self.folder)
+        if state is not None:
+            load_parameters(self._engine.trained, state.parameters)
+            self._load_optimizers(state)
+            if self._average is not None:
+                for name, tensor in self._average.tensors.items():
+                    tensor.copy_(laid_out(state.average[name], tensor))
+            self._step, self._loss_mean = state.step, state.loss_mean
+        return complaints
+
+    def run(self, observer: Observer | None = None) -> None:
+        """Train to the end.
+
+        A signal that stops waits for the end of an iteration, whose checkpoint is kept.
+
+        Args:
+            observer: of the main process.
+
+        Raises:
+            Diverged: the loss is not finite or explodes; the last checkpoint is good.
+            BadInput: more samples are broken than the recipe allows.
+            DiskFull: a checkpoint could not be written; those before it are good.
+            Stopped: a signal came.
+        """
+        run, engine = self.recipe.run, self._engine
+        self._observer = observer or Observers()
+        self._observer.begin(self._step)
+        samples = feed(self._source, self._groups(), ahead=self._reading.ahead, threads=self._reading.threads)
+        with no_interruption(), contextlib.closing(samples):
+            while self._step < run.iterations:
+                self._iterate(samples)
+                stopping = engine.any(stop_received() is not None)
+                if stopping or self._step % run.save_every == 0 or self._step == run.iterations:
+                    self.keep()
+                if stopping:
+                    break
+                if run.sample_every and (self._step % run.sample_every == 0 or self._step == run.iterations):
+                    self._show_clips()
+
+    def keep(self) -> None:
+        """Write a checkpoint of now; all processes have to come here."""
+        state = State(
+            step=self._step,
+            loss_mean=self._loss_mean,
+            parameters=_gathered(self._parameters),
+            optimizers=_gathered(self._optimizer_tensors()),
+            average=_gathered(self._average.tensors) if self._average else {},
+        )
+        if self._engine.is_main:
+            write_checkpoint(self.folder, state, self.recipe.run.keep)
+        self._engine.wait()
+
+    def _groups(self) -> Iterator[Sequence[int]]:
+        """The positions of every micro-batch still to come."""
+        run, engine = self.recipe.run, self._engine
+        for step in range(self._step, run.iterations):
+            own = own_positions(step, run.global_batch, engine.rank, engine.processes)
+            for start in range(0, len(own), run.micro_batch):
+                yield own[start : start + run.micro_batch]
+
+    def _iterate(self, samples: Iterator[tuple[Sequence[int], list[Sample]]]) -> None:
+        run, engine = self.recipe.run, self._engine
+        began = time.perf_counter()
+        count = run.global_batch // engine.processes // run.micro_batch
+        parts = []
+        for index in range(count):
+            positions, read = next(samples)
+            with engine.accumulating(last=index == count - 1):
+                losses, gate = self._losses(positions, read)
+                engine.backward(losses.total / count)
+            parts.append(_packed(losses, gate))
+        values = engine.mean(torch.stack(parts).mean(dim=0)).tolist()
+        self._refuse_divergence(values[0])
+        norm = float(engine.clip(self.recipe.optimizer.clip_norm))
+        share = rate(self.recipe.optimizer, run.iterations, self._step)
+        self._move(share)
+        self._loss_mean = _MEAN_DECAY * self._loss_mean + (1 - _MEAN_DECAY) * values[0]
+        self._step += 1
+        fault_point("trained")
+        if engine.is_main:
+            seconds = time.perf_counter() - began
+            self._observer.step(self._report(values, norm, share, seconds))
+
+    def _losses(self, positions: Sequence[int], samples: list[Sample]) -> tuple[Losses, Tensor]:
+        """The losses of a micro-batch, and the mean of its gates."""
+        data, objective, device = self.recipe.data, self.recipe.objective, self._engine.device
+        with torch.no_grad():
+            examples = self._encoder.examples(samples, with_teacher=self._with_teacher)
+            dropped = [
+                drop(example, self._empty_text, data, self._seed, position)
+                for example, position in zip(examples, positions, strict=True)
+            ]
+            batch = collate(dropped, self._world.text_tokens)
+            drawn, noise = draw_noise(objective.flow, batch.latents.shape[1:], self._seed, positions)
+        losses = self._engine.losses(batch, drawn, noise.to(device))
+        return losses, drawn.gate(objective.gate_power).mean()
+
+    def _refuse_divergence(self, loss: float) -> None:
+        """Parameters have not moved yet: what the last checkpoint holds is untouched by the bad iteration."""
+        mean = self._loss_mean / (1 - _MEAN_DECAY**self._step) if self._step else 0.0
+        exploded = self._step >= _MEAN_YOUNG and loss > self.recipe.run.explode * mean
+        if math.isfinite(loss) and not exploded:
+            return
+        folder = next((folder for _, folder in reversed(checkpoints(self.folder))), None)
+        raise Diverged(
+            f"the loss of iteration {self._step + 1} is {loss:g}",
+            details=(
+                ("mean before", f"{mean:g}"),
+                ("allowed", f"finite, and at most {self.recipe.run.explode:g} times the mean"),
+                ("last good", str(folder) if folder else "none was kept yet"),
+            ),
+            cure="train in a new folder with a lower optimizer.learning_rate or with optimizer.clip_norm, "
+            "or raise run.explode if the loss is meant to jump",
+        )
+
+    def _move(self, share: float) -> None:
+        set_rate(self._optimizers, share)
+        for optimizer in self._optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update(self._parameters, self._step)
+
+    def _report(self, values: list[float], norm: float, share: float, seconds: float) -> StepReport:
+        depth = self.recipe.objective.depth
+        total, error, gate, *terms = values
+        return StepReport(
+            step=self._step,
+            total=total,
+            error=error,
+            positive=tuple(terms[:depth]),
+            negative=tuple(terms[depth:]),
+            gate=gate,
+            gradient_norm=norm,
+            learning_rate=share * self.recipe.optimizer.learning_rate,
+            samples_per_second=self.recipe.run.global_batch / seconds,
+            seconds=seconds,
+            memory_bytes=_peak_memory(self._engine.device),
+            skipped=len(self._source.skipped()),
+        )
+
+    def _show_clips(self) -> None:
+        """Clips of the averaged weights where they are kept, else of the weights; by the main process."""
+        tensors = _gathered(self._average.tensors if self._average else self._parameters)
+        if self._engine.is_main:
+            network = network_of(self.recipe, self._world, tensors)
+            drawn = self._world.draw(network, self._world.shown(_SHOWN_CLIPS), seed=self._seed)
+            self._observer.clips(self._step, drawn)
+        self._engine.wait()
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        names = {parameter: name for name, parameter in self._parameters.items()}
+        return {
+            f"{number}.{names[parameter]}.{key}": value
+            for number, optimizer in enumerate(self._optimizers)
+            for parameter, values in optimizer.state.items()
+            for key, value in values.items()
+        }
+
+    def _load_optimizers(self, state: State) -> None:
+        for key, value in state.optimizers.items():
+            number, rest = key.split(".", 1)
+            name, kind = rest.rsplit(".", 1)
+            parameter = self._parameters[name]
+            self._optimizers[int(number)].state[parameter][kind] = laid_out(value, parameter)
+
+
+def _packed(losses: Losses, gate: Tensor) -> Tensor:
+    first = torch.stack([losses.total.detach(), losses.error.detach(), gate.to(losses.total.device)])
+    return torch.cat([first, losses.positive.detach(), losses.negative.detach()])
+
+
+def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole(tensor.detach()).cpu() for name, tensor in tensors.items()}
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
