@@ -14,7 +14,7 @@ $(BIN)/refeval: pyproject.toml constraints.txt
 # torch first and alone, by its pin: pip then takes the build that fits the machine (docs/install.md).
 $(VENV)/.dev: $(BIN)/refeval
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,render,score,figures]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train,score,figures]'
 	@touch $(VENV)/.dev
 
 # What parity tests compare with. Only their child processes see the folder: in the environment itself insightface would

@@ -12,6 +12,7 @@ import typer
 from refeval import __version__
 from refeval.commands import conformance as conforming
 from refeval.commands import console, fetch, listing, options, results, work
+from refeval.commands.data_app import data_app
 from refeval.commands.parameters import (
     CasesOption,
     CategoryOption,
@@ -47,6 +48,7 @@ from refeval.commands.parameters import (
     WeightsOption,
     WorkersOption,
 )
+from refeval.commands.training_app import add_training_commands
 from refeval.errors import ExitCode
 from refeval.evaluation import Target
 from refeval.signals import Stopped, stop_in_order
@@ -64,6 +66,8 @@ fetch_app = typer.Typer(help="Download what runs need; the only command that ope
 app.add_typer(fetch_app, name="fetch")
 study_app = typer.Typer(help="Let people compare clips in pairs: sheets, votes, win rates.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
+app.add_typer(data_app, name="data")
+add_training_commands(app)
 
 
 @app.callback(invoke_without_command=True)

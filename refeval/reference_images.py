@@ -36,7 +36,7 @@ def open_reference(file: Path, case_id: str) -> Image.Image:
     """
     try:
         with Image.open(file) as image:
-            return _eight_bits(image).convert("RGB")
+            return eight_bits(image).convert("RGB")
     # SyntaxError is what Pillow raises for a damaged PNG.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         details = (("file", str(file)), ("reason", str(error)))
@@ -44,7 +44,8 @@ def open_reference(file: Path, case_id: str) -> Image.Image:
         raise BadInput(f"case '{case_id}': a reference is not a readable image", details=details, cure=cure) from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Greyscale of more than 8 bits on the scale of 8; every other image as it is."""
     if not image.mode.startswith("I"):
         return image
     levels = np.asarray(image)

@@ -302,13 +302,6 @@ def make_manifest(
     expected: ClipSpec | None,
 ) -> Manifest:
     """The manifest of a new run, with the versions of this machine."""
-    environment = {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-    }
-    for name in _RECORDED_LIBRARIES:
-        if version := installed_version(name):
-            environment[name] = version
     return Manifest(
         refeval_version=__version__,
         suite={
@@ -324,9 +317,34 @@ def make_manifest(
         seed=seed,
         clip=ClipText.of(clip),
         expected=ClipText.of(expected) if expected else None,
-        environment=environment,
-        git_commit=_git_commit(),
+        environment=environment(),
+        git_commit=git_commit(),
     )
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide numbers; never host names, paths or variables."""
+    found = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+    for name in _RECORDED_LIBRARIES:
+        if version := installed_version(name):
+            found[name] = version
+    return found
+
+
+def git_commit() -> str | None:
+    """Of refeval, when it runs from a checkout."""
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def superseded_files(run: Run) -> Iterator[Path]:
@@ -358,15 +376,3 @@ def _read_record(path: Path, kind: type[_Record]) -> _Record | None:
 def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-
-
-def _git_commit() -> str | None:
-    checkout = Path(__file__).parents[1]
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

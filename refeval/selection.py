@@ -37,7 +37,7 @@ class Selection:
             category = _category(self.category)
             cases = [case for case in cases if case.category is category]
         if self.shard:
-            number, count = _shard(self.shard)
+            number, count = parse_shard(self.shard)
             cases = cases[number - 1 :: count]
         if self.limit is not None:
             cases = cases[: self.limit]
@@ -55,7 +55,12 @@ def _category(name: str) -> Category:
         raise BadInput(f"unknown category '{name}'{did_you_mean(name, known)}", details=details) from None
 
 
-def _shard(text: str) -> tuple[int, int]:
+def parse_shard(text: str) -> tuple[int, int]:
+    """``i/n`` as two numbers.
+
+    Raises:
+        BadInput: it is not that, with i from 1 to n.
+    """
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= number <= count:

@@ -1,13 +1,14 @@
-"""What ``refeval fetch`` can bring: the repositories of every model and metric. No torch here."""
+"""What ``refeval fetch`` can bring: repositories of models, metrics, bases and teachers of training. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
-from refeval.generators.wan.catalogue import MATTING, MODELS
+from refeval.generators.wan.catalogue import BASES, MATTING, MODELS
 from refeval.registry import metric_class, metric_targets
 from refeval.suggestions import did_you_mean
+from refeval.training.teacher_catalogue import TEACHERS
 from refeval.weights import Source, WeightsStore
 
 MATTING_NAME = "birefnet"
@@ -15,27 +16,30 @@ MATTING_NAME = "birefnet"
 
 def fetchable_names() -> list[str]:
     """What ``refeval fetch model`` takes."""
-    return [*(name for name, spec in MODELS.items() if not spec.tiny), MATTING_NAME]
+    return [*(name for name, spec in (MODELS | BASES).items() if not spec.tiny), MATTING_NAME, *TEACHERS]
 
 
 def sources_of(name: str) -> list[Source]:
     """The repositories of a model, its own first.
 
     Args:
-        name: of a model, or ``birefnet``.
+        name: of a model, of a base or a teacher of training, or ``birefnet``.
 
     Raises:
         BadInput: no such name, or a model with random weights.
     """
     if name == MATTING_NAME:
         return [MATTING]
-    if name not in MODELS:
+    if name in TEACHERS:
+        return [TEACHERS[name].source]
+    specs = MODELS | BASES
+    if name not in specs:
         known = fetchable_names()
         raise BadInput(f"unknown model '{name}'{did_you_mean(name, known)}", cure=f"one of {', '.join(known)}")
-    spec = MODELS[name]
+    spec = specs[name]
     if spec.tiny:
         raise BadInput(
-            f"{name} has random weights: there is nothing to fetch", cure=f"refeval run --model {name} needs no weights"
+            f"{name} has random weights: there is nothing to fetch", cure="use it as it is: it needs no weights"
         )
     return [source for source in (spec.transformer, spec.base) if source is not None]
 

@@ -28,7 +28,7 @@ from refeval.generators.wan.text import TextEmbeddings
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.place import Place
 
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _CHANNELS, _SPATIAL, _TEMPORAL = 16, 8, 4
 _HOPPER = 9
 
@@ -123,9 +123,9 @@ class Engine:
         if gpus > 1:
             self._team = Team(self._follower_order(), self.device)
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(self._parts.transformer, _DTYPES[self.settings.precision])
+            loading = pool.submit(self._parts.transformer, DTYPES[self.settings.precision])
             self._text.learn(prompts)
-            self._codec = VideoCodec(self._parts.vae(_DTYPES[self.settings.vae]), tiling=self.settings.tiling)
+            self._codec = VideoCodec(self._parts.vae(DTYPES[self.settings.vae]), tiling=self.settings.tiling)
             self._transformer = loading.result()
         self.attention = make_ready(
             self._transformer, self.settings.attention, self.device, compiled=self.settings.compile, split=gpus > 1
@@ -138,13 +138,13 @@ class Engine:
 
     def text(self, prompt: str) -> Tensor:
         """The embedding of a prompt: (1, text tokens, text_dim), in the transformer's precision."""
-        return self._text.embedding(prompt, self.device, _DTYPES[self.settings.precision])
+        return self._text.embedding(prompt, self.device, DTYPES[self.settings.precision])
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """As :meth:`VideoCodec.encode`, in the transformer's precision, on its device."""
         self._bring(self._codec.vae)
-        return self._codec.encode(pixels).to(self.device, _DTYPES[self.settings.precision])
+        return self._codec.encode(pixels).to(self.device, DTYPES[self.settings.precision])
 
     @torch.no_grad()
     def sample(
@@ -168,7 +168,7 @@ class Engine:
         if not self.preset.streamed:
             self._bring(self._transformer)
         latents = denoise(
-            noise.to(self.device, _DTYPES[self.settings.latents]),
+            noise.to(self.device, DTYPES[self.settings.latents]),
             schedule,
             conditions,
             together=self.together,
@@ -214,7 +214,7 @@ class Engine:
         return FollowerOrder(
             model=self.spec.name,
             weights=self._place.weights,
-            dtype=dtype_name(_DTYPES[self.settings.precision]),
+            dtype=dtype_name(DTYPES[self.settings.precision]),
             attention=self.settings.attention,
             compiled=self.settings.compile,
             device=self.device.type,

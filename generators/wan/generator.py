@@ -38,6 +38,21 @@ _PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", 
 _TINY_DEFAULTS = {"precision": "fp32", "latents": "fp32", "vae": "fp32"}
 
 
+def check_packages(wanted_by: str) -> None:
+    """Look whether the packages are there that Wan models need.
+
+    Args:
+        wanted_by: who needs them, for the message.
+
+    Raises:
+        MissingPrerequisite: they are not all there.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        what = f"{wanted_by} needs {', '.join(missing)}"
+        raise MissingPrerequisite(what, cure="pip install 'refeval[render]' (docs/install.md: torch comes first)")
+
+
 class WanGenerator(Generator):
     """A family of models; one subclass per published model names it.
 
@@ -173,10 +188,7 @@ class WanGenerator(Generator):
             BadInput: the place names no device or memory preset.
             MissingPrerequisite: something is missing.
         """
-        missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-        if missing:
-            what = f"model '{self.model}' needs {', '.join(missing)}"
-            raise MissingPrerequisite(what, cure="pip install 'refeval[render]' (docs/install.md: torch comes first)")
+        check_packages(f"model '{self.model}'")
         self.files()
         check_place(self.spec, self._clip, self.place)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -58,7 +59,7 @@ class Engine:
         policy = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if self._precision == "bf16" else None, reduce_dtype=torch.float32
         )
-        mesh = torch.distributed.init_device_mesh(self.device.type, (self.processes,))
+        mesh = init_device_mesh(self.device.type, (self.processes,))
         # Shards are cut from what every process has made alike, so nothing has to be sent around.
         for block in trained.network.blocks:
             fully_shard(block, mesh=mesh, mp_policy=policy)

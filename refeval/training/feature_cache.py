@@ -1,9 +1,9 @@
 """Features of teachers on disk, for pictures that come again.
 
 A picture that is augmented anew each time never comes again, and would only fill the disk: this is for references that
-are used as they are, of cross pairs and of recipes without augmentation. A feature that was read has to be moved to
-the device, at 480x832 and 1024 numbers of 16 bits 3.2 MB a picture, so it is worth its disk where the teacher is large
-or the device is slow.
+are used as they are, of cross pairs and of recipes without augmentation. A picture of 480x832 takes 3.2 MB at 1024
+numbers of 16 bits, which have to be read, checked and moved to the device (about 10 ms on one core): it is worth its
+disk where the teacher takes much longer than that.
 
 Letters of shapes: N pictures, H and W height and width in pixels, T tokens of a picture, C width of the teacher.
 """
@@ -33,11 +33,11 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 class CachedTeacher(Teacher):
     """A teacher that looks features up before it computes them.
 
-    Each picture has a file ``FOLDER/ab/KEY.safetensors``, where ``ab`` are the first two of the key's 64 digits. The key
-    is the sha256 of the teacher's identity (layer, final norm, precision, digest of its weights), of how its features
-    are stored, and of the picture's shape and bytes; so nothing in the folder ever becomes wrong, and any number of
-    teachers, trainings and processes may share it. The device and the versions of the libraries, which change features
-    by float error, are not part of it.
+    Each picture has a file ``FOLDER/ab/KEY.safetensors``, where ``ab`` are the first two of the key's 64 digits. The
+    key is the sha256 of the teacher's identity (layer, final norm, precision, digest of its weights), of how its
+    features are stored, and of the picture's shape and bytes; so nothing in the folder ever becomes wrong, and any
+    number of teachers, trainings and processes may share it. The device and the versions of the libraries, which
+    change features by float error, are not part of it.
 
     What is returned was rounded to how it is stored, also where it was just computed: a training does not depend on
     what the cache holds.

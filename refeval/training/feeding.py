@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from refeval.training.examples import Sample, Source
@@ -24,7 +24,7 @@ def own_positions(step: int, global_batch: int, rank: int, processes: int) -> ra
 
 def feed(
     source: Source, groups: Iterator[Sequence[int]], *, ahead: int, threads: int
-) -> Iterator[tuple[Sequence[int], list[Sample]]]:
+) -> Generator[tuple[Sequence[int], list[Sample]]]:
     """Positions and their samples, in order.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class Trained(nn.Module):
 
     def forward(self, batch: Batch, drawn: Drawn, noise: Tensor) -> Losses:
         """The losses of a batch; a method of the module, so that wrappers for many processes see the pass."""
-        return self._objective.losses(self.network, list(self.projectors), batch, drawn, noise)
+        return self._objective.losses(self.network, cast("list[Projector]", [*self.projectors]), batch, drawn, noise)
 
 
 def make_trained(recipe: Recipe, world: World, seed: int) -> Trained:
@@ -69,6 +70,14 @@ def make_trained(recipe: Recipe, world: World, seed: int) -> Trained:
     return Trained(network.train(), projectors, recipe.objective)
 
 
+def start_of(recipe: Recipe, world: World) -> ReferenceTransformer:
+    """The network that training starts from, on the CPU."""
+    network, _ = world.network()
+    if recipe.references == "dual":
+        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
+    return network
+
+
 def network_of(recipe: Recipe, world: World, tensors: Mapping[str, Tensor]) -> ReferenceTransformer:
     """The network alone, in evaluation mode on the CPU, from the parameters of a checkpoint.
 
@@ -80,23 +89,22 @@ def network_of(recipe: Recipe, world: World, tensors: Mapping[str, Tensor]) -> R
     Raises:
         BadInput: they are not of this recipe's network.
     """
-    network, _ = world.network()
-    if recipe.references == "dual":
-        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
+    network = start_of(recipe, world)
     own = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
     try:
         network.load_state_dict(own)
     except RuntimeError as error:
         raise BadInput("the checkpoint is not of this recipe's network", details=(("found", str(error)),)) from None
-    return network.eval()
+    network.eval()
+    return network
 
 
-def projector_tensors(trained: Trained) -> dict[str, Tensor]:
-    """The projectors by their published names."""
+def published_projectors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The projectors of a checkpoint by their published names, ``blocks.N.input_mlp.proj.0.weight`` and so on."""
     return {
-        f"blocks.{index}.input_mlp.{name}": tensor
-        for index, projector in enumerate(trained.projectors)
-        for name, tensor in projector.state_dict().items()
+        name.replace("projectors.", "blocks.", 1).replace(".proj.", ".input_mlp.proj.", 1): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("projectors.")
     }
 
 

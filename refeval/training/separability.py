@@ -25,21 +25,9 @@ from refeval.training.batches import collate
 from refeval.training.dual import DualReferenceTransformer
 from refeval.training.examples import Example, Stream, generator
 from refeval.training.flow import STEPS
+from refeval.training.worlds import View
 
 _NAME = "separability"
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """An example, and whom its references show.
-
-    Attributes:
-        example: as the network takes it, with features of the teacher where the network reads them.
-        subjects: M ids; the same subject is to be seen in several views.
-    """
-
-    example: Example
-    subjects: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

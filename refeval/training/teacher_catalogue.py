@@ -73,7 +73,7 @@ class TeacherSpec:
 
     @property
     def source(self) -> Source:
-        """The files of the published weights. Where they are a part of a larger model, all of its shards are asked for."""
+        """The files of the published weights; of a larger model that they are a part of, all shards."""
         return Source(repository=self.repository, patterns=_FILES)
 
 

@@ -106,7 +106,7 @@ def _siglip2_tiny(spec: TeacherSpec) -> Any:
 
 
 def _qwen_name(key: str) -> str | None:
-    """The published files hold the language model too; files written since transformers 4.52 may say ``model.visual``."""
+    """The published files hold the language model too; newer versions of transformers say ``model.visual``."""
     key = key.removeprefix("model.")
     return key.removeprefix("visual.") if key.startswith("visual.") else None
 

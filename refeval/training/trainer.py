@@ -98,6 +98,11 @@ class Trainer:
         """Iterations done."""
         return self._step
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Key and reason of the rows of this process that were broken."""
+        return self._source.skipped()
+
     def resume(self) -> list[str]:
         """Go on from the last whole checkpoint, if there is one.
 
@@ -245,7 +250,7 @@ class Trainer:
             samples_per_second=self.recipe.run.global_batch / seconds,
             seconds=seconds,
             memory_bytes=_peak_memory(self._engine.device),
-            skipped=len(self._source.skipped()),
+            skipped=len(self.skipped),
         )
 
     def _show_clips(self) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refeval.errors import BadInput, MissingPrerequisite
-from refeval.reports.figures.canvas import WIDTH, empty_figure, filled, series
+from refeval.reports.figures.canvas import SERIES, WIDTH, empty_figure, filled, series
 from refeval.reports.figures.style import SOFT, figure_style, write_figure
 from refeval.statistics.scores import FloatArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIDE, _PERPLEXITY = WIDTH / 2, 30.0
+_SIDE, _PERPLEXITY, _LEGEND_COLUMNS = WIDTH / 2, 30.0, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +111,43 @@ def draw_features(
         return write_figure(features_figure(places, subjects, found), folder, name)
 
 
+def draw_maps(
+    features: Mapping[str, FloatArray], subjects: Sequence[str], folder: Path, name: str, *, seed: int = 0
+) -> list[Path]:
+    """As :func:`draw_features`, for several features of the same pictures side by side, with one legend.
+
+    Args:
+        features: title -> float (N, D), one row per picture.
+        subjects: N names.
+        folder: for the files.
+        name: of the files.
+        seed: of the maps.
+
+    Raises:
+        BadInput: as :func:`separation` and :func:`embed`.
+        MissingPrerequisite: matplotlib or scikit-learn is not installed.
+    """
+    found = [(title, embed(one, seed=seed), separation(one, subjects)) for title, one in features.items()]
+    lines = -(-len(set(subjects)) // _LEGEND_COLUMNS)
+    with figure_style():
+        figure = empty_figure(_SIDE * len(found), _SIDE + 0.5 + 0.2 * lines)
+        panels = figure.subplots(1, len(found), squeeze=False)[0]
+        for panel, (title, places, apart) in zip(panels, found, strict=True):
+            _draw_map(panel, places, subjects, apart)
+            panel.set_title(title)
+        # Names beside the pictures would cover those of others, where they lie close.
+        looks, names = panels[0].get_legend_handles_labels()
+        figure.legend(looks, names, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=8, frameon=False)
+        return write_figure(figure, folder, name)
+
+
 def features_figure(places: FloatArray, subjects: Sequence[str], found: Separation) -> Figure:
     """The map: one look per subject, its name beside its pictures; within :func:`figure_style`."""
     figure = empty_figure(_SIDE, _SIDE + 0.3)
     panel = figure.subplots()
-    for place, subject in enumerate(sorted(set(subjects))):
-        rows = np.array([i for i, other in enumerate(subjects) if other == subject])
-        panel.plot(places[rows, 0], places[rows, 1], markersize=5, **filled(series(place)))
+    _draw_map(panel, places, subjects, found)
+    for subject in sorted(set(subjects)):
+        rows = _rows(subjects, subject)
         top = rows[np.argmax(places[rows, 1])]
         at, box = (
             (float(places[top, 0]), float(places[top, 1])),
@@ -123,11 +155,23 @@ def features_figure(places: FloatArray, subjects: Sequence[str], found: Separati
         )
         settings: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8, "bbox": {**box, "pad": 0.8}}
         panel.annotate(subject, at, (0, 5), textcoords="offset points", **settings)
+    return figure
+
+
+def _draw_map(panel: Axes, places: FloatArray, subjects: Sequence[str], found: Separation) -> None:
+    for place, subject in enumerate(sorted(set(subjects))):
+        rows = _rows(subjects, subject)
+        # Looks come again after eight; the second eight are open.
+        look = filled(series(place), whole=place // len(SERIES) % 2 == 0)
+        panel.plot(places[rows, 0], places[rows, 1], markersize=5, label=subject, **look)
     panel.set(xticks=[], yticks=[])
     panel.margins(0.12)
     text = f"between / within: {found.between:.3f} / {found.within:.3f} = {found.ratio:.2f}"
     panel.set_xlabel(f"{text}\n(mean cosine distances; t-SNE keeps neighbours only)", fontsize=8, color=SOFT)
-    return figure
+
+
+def _rows(subjects: Sequence[str], subject: str) -> NDArray[np.intp]:
+    return np.flatnonzero(np.array(subjects, dtype=np.str_) == subject)
 
 
 def _checked(features: FloatArray, subjects: Sequence[str]) -> FloatArray:

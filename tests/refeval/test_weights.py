@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
-from refeval.generators.wan.catalogue import MATTING, MODELS
+from refeval.generators.wan.catalogue import BASES, MATTING, MODELS
 from refeval.keys import file_sha256
 from refeval.sources import fetchable_names, sources_of
+from refeval.training.teacher_catalogue import TEACHERS
 from refeval.weights import Source, WeightsStore
 
 SOURCE = Source(repository="owner/name", patterns=("*.safetensors", "*.safetensors.index.json", "config*.json"))
@@ -189,7 +190,10 @@ def test_names_without_weights_and_unknown_names() -> None:
         sources_of("refalign-tiny")
     with pytest.raises(BadInput, match="Did you mean 'refalign-14b'"):
         sources_of("refalign-14")
-    assert fetchable_names() == [*(name for name, spec in MODELS.items() if not spec.tiny), "birefnet"]
+    published = [name for name, spec in (MODELS | BASES).items() if not spec.tiny]
+    assert fetchable_names() == [*published, "birefnet", *TEACHERS]
+    for name, spec in TEACHERS.items():
+        assert [source.repository for source in sources_of(name)] == [spec.repository]
 
 
 def test_no_torch_is_imported() -> None:

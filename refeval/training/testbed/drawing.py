@@ -52,13 +52,8 @@ def draw_latents(
     for now, then in itertools.pairwise(sigmas):
         timesteps = (now * STEPS).expand(len(references))
         velocity = network(torch.cat([latents] * 3), timesteps, **inputs).velocity
-        latents = latents + (then - now) * dual_guidance_of(velocity, recipe)
+        # (3, N, ...) with the clips as channels, which is how one clip's three answers would come.
+        stacked = velocity.reshape(3, -1, *velocity.shape[2:])
+        guided = dual_guidance(stacked, testbed.guidance, testbed.guidance_text)
+        latents = latents + (then - now) * guided.reshape(latents.shape)
     return latents
-
-
-def dual_guidance_of(velocities: Tensor, recipe: Recipe) -> Tensor:
-    """The guided velocity of a batch: (3 N, ...) to (N, ...)."""
-    clips = velocities.shape[0] // 3
-    by_clip = velocities.unflatten(0, (3, clips)).flatten(1, 2)
-    guided = dual_guidance(by_clip, recipe.testbed.guidance, recipe.testbed.guidance_text)
-    return guided.unflatten(1, (clips, -1))[0]

@@ -43,7 +43,9 @@ class SpritesEncoder(Encoder):
         weights = torch.from_numpy(np.stack([sample.emphasis for sample in samples if sample.emphasis is not None]))
         pooled = max_pool3d(weights[:, None], BOX)[:, 0]
         counts = [len(sample.references) for sample in samples]
-        parts = zip(samples, latents, references.split(counts), features.split(counts), pooled, strict=True)
+        parts = zip(
+            samples, latents, torch.split(references, counts), torch.split(features, counts), pooled, strict=True
+        )
         return [
             Example(
                 latents=clip,
@@ -86,7 +88,8 @@ def shrink(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     squares = pictures.reshape(count, height // scale, scale, width // scale, scale, 3)
     # Sums of bytes are exact, so that the rounding is too.
     sums = squares.sum(axis=(2, 4), dtype=np.uint32)
-    return ((sums + scale * scale // 2) // (scale * scale)).astype(np.uint8)
+    rounded: NDArray[np.uint8] = ((sums + scale * scale // 2) // (scale * scale)).astype(np.uint8)
+    return rounded
 
 
 @cache

@@ -16,12 +16,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
+from refeval.errors import BadInput
 from refeval.sprites import Pose, Subject, draw_reference
 from refeval.stored_weights import open_checkpoint, write_safetensors
 from refeval.training.recipe import Recipe
 from refeval.training.teacher_catalogue import CELL, TeacherSpec, dinov3
 from refeval.training.teachers import VisionTeacher
 from refeval.training.testbed.scenes import REFERENCE_SCALE, draw_scene
+
+TRAINED, UNTRAINED = "sprites-identity", "sprites-untrained"
+"""The teachers of the sprites world: one that was taught identity, and the same network from random weights."""
 
 WIDTH = 64
 _BLOCKS, _HEADS, _REGISTERS = 2, 4, 4
@@ -34,7 +38,7 @@ _STREAM = 1 << 40
 
 
 def identity_teacher(recipe: Recipe, file: Path, seed: int) -> VisionTeacher:
-    """Load the teacher, or train it and write it.
+    """Load the teacher that the recipe names, or make it and write it.
 
     Args:
         recipe: what the world has in it, and how long the teacher is trained.
@@ -42,9 +46,15 @@ def identity_teacher(recipe: Recipe, file: Path, seed: int) -> VisionTeacher:
         seed: of its start and its pictures; the global random numbers are left as they are.
 
     Raises:
+        BadInput: the recipe names another teacher.
         DiskFull: its weights cannot be written.
         CorruptFile: they cannot be read.
     """
+    if recipe.teacher.names not in ((TRAINED,), (UNTRAINED,)):
+        raise BadInput(
+            f"recipe {recipe.name}: the sprites world has no teacher '{', '.join(recipe.teacher.names)}'",
+            cure=f'teacher.names = ["{TRAINED}"] or ["{UNTRAINED}"]',
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = DINOv3ViTModel(
@@ -59,7 +69,8 @@ def identity_teacher(recipe: Recipe, file: Path, seed: int) -> VisionTeacher:
             )
         )
         if not file.is_file():
-            _train(model, recipe, seed)
+            if recipe.teacher.names == (TRAINED,):
+                _train(model, recipe, seed)
             write_safetensors(file, model.state_dict())
     stored = open_checkpoint(file, "").tensors
     model.load_state_dict({name: tensor.read() for name, tensor in stored.items()})
@@ -67,7 +78,7 @@ def identity_teacher(recipe: Recipe, file: Path, seed: int) -> VisionTeacher:
 
 
 def _spec() -> TeacherSpec:
-    return replace(dinov3("sprites-identity", "", WIDTH, _BLOCKS), special_tokens=1 + _REGISTERS)
+    return replace(dinov3(TRAINED, "", WIDTH, _BLOCKS), special_tokens=1 + _REGISTERS)
 
 
 def _train(model: DINOv3ViTModel, recipe: Recipe, seed: int) -> None:
@@ -82,7 +93,7 @@ def _train(model: DINOv3ViTModel, recipe: Recipe, seed: int) -> None:
         states = model((pictures.float() / 255 - mean) / std).last_hidden_state[:, spec.special_tokens :]
         loss = _contrast(normalize(states.mean(dim=1), dim=-1))
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
 

@@ -12,16 +12,19 @@ from torch import Tensor, nn
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.examples import Encoder, Sample, Source
 from refeval.training.recipe import Recipe
+from refeval.training.testbed.assessment import assess
 from refeval.training.testbed.drawing import draw_latents
 from refeval.training.testbed.encoder import TEXT_WIDTH, SpritesEncoder
 from refeval.training.testbed.identity_teacher import WIDTH, identity_teacher
 from refeval.training.testbed.latents import CHANNELS, decode
 from refeval.training.testbed.scenes import SpritesSource, draw_scene, make_sample, plain_reference
-from refeval.training.worlds import DrawnClip, World
+from refeval.training.testbed.views import held_out_views
+from refeval.training.worlds import DrawnClip, Measure, View, World
 
 _TIMESTEP_WIDTH, _FEED_FORWARD, _ROTARY_LENGTH = 64, 4, 64
 # Background, and a motion for each of three subjects.
 _TEXT_TOKENS = 4
+_ASSESSED_CLIPS = 128
 
 
 class SpritesWorld(World):
@@ -80,6 +83,14 @@ class SpritesWorld(World):
             references = tuple(plain_reference(actor.subject, self._recipe) for actor in scene.actors)
             samples.append(make_sample(scene, self._recipe, references, key=f"held-out-{position}"))
         return samples
+
+    def views(self) -> Sequence[View]:
+        """Held-out subjects, each from several sides, beside one and the same clip."""
+        return held_out_views(self._recipe, self._encoder)
+
+    def assess(self, network: ReferenceTransformer, *, seed: int) -> Sequence[Measure]:
+        """As :func:`refeval.training.testbed.assessment.assess`."""
+        return assess(self, network, self._recipe, clips=_ASSESSED_CLIPS, seed=seed)
 
     def draw(self, network: ReferenceTransformer, samples: Sequence[Sample], *, seed: int) -> list[DrawnClip]:
         """All at once; the seed is that of the noise."""

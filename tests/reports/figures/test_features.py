@@ -81,3 +81,11 @@ def test_the_map_shows_every_picture_with_its_subject(tmp_path: Path) -> None:
     assert f"{found.ratio:.2f}" in panel.get_xlabel()
     first = [path.read_bytes() for path in draw_features(features, subjects, tmp_path / "a", "map")]
     assert first == [path.read_bytes() for path in draw_features(features, subjects, tmp_path / "b", "map")]
+
+
+def test_sixteen_subjects_look_different() -> None:
+    features, subjects = clusters(0.2, subjects=16, each=2)
+    with figure_style():
+        [panel] = features_figure(features[:, :2], subjects, separation(features, subjects)).axes
+    looks = {(line.get_marker(), line.get_markerfacecolor()) for line in panel.lines}
+    assert len(looks) == len(panel.lines) == 16

@@ -1,0 +1,74 @@
+"""What is measured of a finished training: how far apart references are, and what is right where that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from refeval.documents import write_document
+from refeval.errors import MissingPrerequisite
+from refeval.generators.wan.transformer import ReferenceTransformer
+from refeval.training.folder import trained_tensors
+from refeval.training.objective import Objective
+from refeval.training.parameters import network_of, start_of
+from refeval.training.recipe import Recipe
+from refeval.training.separability import Separability, draw_separability, reference_features, write_separability
+from refeval.training.worlds import Measure, World
+
+ASSESSMENT = "assessment.json"
+# Where the video is mostly noise, the references have to tell what it will show.
+_SIGMA = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What was measured.
+
+    Attributes:
+        separability: of references before and after; None where the world has no views of subjects.
+        measures: empty where the truth is not known.
+        notes: what could not be made, and why.
+    """
+
+    separability: Separability | None
+    measures: Sequence[Measure]
+    notes: tuple[str, ...]
+
+
+def conclude(folder: Path, recipe: Recipe, world: World, *, seed: int) -> Conclusion:
+    """Measure the last checkpoint, and write ``separability.json`` with its figure and ``assessment.json``.
+
+    Raises:
+        BadInput: no checkpoint.
+        DiskFull: no space for a document.
+    """
+    step, tensors = trained_tensors(folder)
+    network = network_of(recipe, world, tensors)
+    separability, notes = _separability(folder, recipe, world, network)
+    measures = world.assess(network, seed=seed)
+    if measures:
+        content = {"step": step, "seed": seed, "measures": [measure.described() for measure in measures]}
+        write_document(folder / ASSESSMENT, content)
+    return Conclusion(separability=separability, measures=measures, notes=notes)
+
+
+def _separability(
+    folder: Path, recipe: Recipe, world: World, network: ReferenceTransformer
+) -> tuple[Separability | None, tuple[str, ...]]:
+    views = world.views()
+    if not views:
+        return None, ()
+    # Also without alignment a block is looked at: the one that the paper's depth would end with, or the last.
+    block = recipe.objective.depth or min(Objective().depth, len(network.blocks))
+    start = start_of(recipe, world).eval()
+    before, after = (
+        reference_features(one, views, block=block, sigma=_SIGMA, text_tokens=world.text_tokens)
+        for one in (start, network)
+    )
+    found = write_separability(folder, before, after)
+    try:
+        draw_separability(folder, before, after)
+    except MissingPrerequisite as error:
+        return found, (str(error),)
+    return found, ()

@@ -1,0 +1,171 @@
+"""``refeval train`` without the printing: a training from its request to its end, and what is measured of it then."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from refeval.errors import BadInput
+from refeval.place import Place
+from refeval.receipts import Mark
+from refeval.training.engine import Engine, Sharding
+from refeval.training.folder import TrainingDocument, alone, begin_training
+from refeval.training.observation import Observer
+from refeval.training.recipe import Recipe
+from refeval.training.trainer import Reading, Trainer
+from refeval.training.worlds import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """A training that is asked for.
+
+    Attributes:
+        recipe: what is trained, and how.
+        folder: of the training; one that is there is gone on with.
+        seed: of everything random.
+        rows: files of rows to train on; none for the sprites world.
+        encoded: folder of latents and texts that ``refeval data encode`` made.
+        start: weights to start from in place of the base's own, e.g. those of a first stage.
+        ablation: its place in a study, or None.
+        place: weights and device.
+        sharding: whether parameters are spread over the processes.
+        reading: how samples are read.
+    """
+
+    recipe: Recipe
+    folder: Path
+    seed: int = 0
+    rows: tuple[Path, ...] = ()
+    encoded: Path | None = None
+    start: Path | None = None
+    ablation: Mapping[str, str] | None = None
+    place: Place = field(default_factory=Place)
+    sharding: Sharding = "auto"
+    reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a training ended.
+
+    Attributes:
+        step: iterations done; fewer than asked for where another process was stopped.
+        world: of the recipe.
+        skipped: key and reason of rows that were broken.
+        main: whether this process is the one that reports.
+    """
+
+    step: int
+    world: World
+    skipped: Mapping[str, str]
+    main: bool
+
+
+Observe = Callable[[], Observer]
+
+
+def train(request: TrainingRequest, observe: Observe, complain: Callable[[str], None]) -> Finished:
+    """Train, or go on.
+
+    Args:
+        request: what is asked for.
+        observe: opens the observer; called in the main process only, once the folder is this training's.
+        complain: told of checkpoints that are damaged and passed over.
+
+    Raises:
+        RefevalError: as :meth:`Trainer.run`, :func:`begin_training` and :func:`open_world`.
+    """
+    recipe = request.recipe
+    engine = Engine(device=request.place.device, precision=recipe.run.precision, sharding=request.sharding)
+    _check_shares(recipe, engine.processes)
+    document = document_of(request)
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.close)
+        if engine.is_main:
+            begin_training(request.folder, document)
+            stack.enter_context(alone(request.folder))
+        engine.wait()
+        world = open_world(request, str(engine.device))
+        trainer = Trainer(
+            recipe=recipe,
+            world=world,
+            folder=request.folder,
+            seed=request.seed,
+            engine=engine,
+            reading=request.reading,
+        )
+        complaints = trainer.resume()
+        observer = None
+        if engine.is_main:
+            for complaint in complaints:
+                complain(complaint)
+            observer = observe()
+            stack.callback(observer.close)
+        trainer.run(observer)
+        return Finished(step=trainer.step, world=world, skipped=trainer.skipped, main=engine.is_main)
+
+
+def open_world(request: TrainingRequest, device: str) -> World:
+    """The world of a recipe.
+
+    Raises:
+        BadInput: rows for the sprites world, or none for another.
+        MissingPrerequisite: weights are missing.
+    """
+    if request.recipe.network.base == "sprites":
+        if request.rows or request.encoded or request.start:
+            raise BadInput("the sprites world draws its own data and starts from nothing", cure="leave out --data")
+        from refeval.training.testbed.world import SpritesWorld
+
+        return SpritesWorld(request.recipe, request.folder, request.seed)
+    if not request.rows:
+        raise BadInput(
+            f"recipe {request.recipe.name} needs data",
+            cure="--data ROWS.jsonl; refeval data --help tells how rows are made",
+        )
+    from refeval.training.wan_world import WanWorld
+
+    return WanWorld(
+        request.recipe,
+        rows=request.rows,
+        seed=request.seed,
+        weights=request.place.weights,
+        encoded=request.encoded,
+        start=request.start,
+        device=device,
+    )
+
+
+def document_of(request: TrainingRequest) -> TrainingDocument:
+    """What the folder will hold of the request.
+
+    Raises:
+        BadInput: a file is missing.
+    """
+    return TrainingDocument(
+        recipe=request.recipe,
+        seed=request.seed,
+        data=_digests(request.rows),
+        start=_digests((request.start,) if request.start else ()),
+        ablation=request.ablation,
+    )
+
+
+def _digests(paths: Sequence[Path]) -> dict[str, str]:
+    for path in paths:
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file")
+    return {path.name: Mark.of(path).sha256 for path in paths}
+
+
+def _check_shares(recipe: Recipe, processes: int) -> None:
+    micro, whole = recipe.run.micro_batch, recipe.run.global_batch
+    if whole % (processes * micro):
+        raise BadInput(
+            f"recipe {recipe.name}: {whole} samples cannot be shared out",
+            details=(("processes", str(processes)), ("run.micro_batch", str(micro)), ("run.global_batch", str(whole))),
+            cure="run.global_batch is a multiple of processes times run.micro_batch",
+        )
