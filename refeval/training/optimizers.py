@@ -50,11 +50,11 @@ def rate(settings: OptimizerSettings, iterations: int, step: int) -> float:
         step: from 0.
 
     Returns:
-        0 to 1, above 0 at every iteration.
+        0 to 1.
     """
     rising = falling = 1.0
     if step < settings.warmup:
-        rising = settings.warmup_from + (1 - settings.warmup_from) * (step + 1) / settings.warmup
+        rising = settings.warmup_from + (1 - settings.warmup_from) * step / settings.warmup
     last = round(settings.cooldown * iterations)
     if step >= iterations - last:
         falling = (iterations - step) / (last + 1)

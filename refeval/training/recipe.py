@@ -141,8 +141,8 @@ class OptimizerSettings:
         muon_learning_rate: of Muon.
         betas: of AdamW.
         weight_decay: of AdamW.
-        warmup: iterations with a rising rate, from ``warmup_from`` times it.
-        warmup_from: share of the rate at the first iteration.
+        warmup: iterations before the rate is the full one, from which on it stays; it rises evenly.
+        warmup_from: share of the rate at the first of them.
         cooldown: share of the iterations, at the end, over which the rate falls evenly to zero.
         clip_norm: largest norm of the gradient; 0: it is not clipped.
         ema: decay of the averaged weights; 0: none are kept.

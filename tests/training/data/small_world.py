@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ def make_data(folder: Path) -> Path:
     """
     for number, name in enumerate("abcd"):
         moving = moving_frames(width=64 + 16 * number, height=48, count=FRAMES + 3, step=number + 1)
-        write_video(folder / f"{name}.mp4", moving, fps=25)
+        write_video(folder / f"{name}.mp4", moving, fps=Fraction(25))
     (folder / "broken.mp4").write_bytes(b"no video")
     for number in range(2):
         write_image(folder / f"{number}.png", (20, 30 + number), (200, 30 * number, 90))

@@ -1,10 +1,11 @@
-"""Encoded clips and prompts: the same numbers as on the fly, and nothing lost by kills, full disks and many processes."""
+"""Encoded clips and prompts: the numbers of encoding on the fly; nothing lost by kills, full disks, many processes."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ def test_a_video_that_was_mended_and_rows_that_were_added_are_all_that_is_encode
 ) -> None:
     mine, out = own(rows, tmp_path / "rows"), tmp_path / "encoded"
     shutil.copytree(whole, out)
-    write_video(mine.with_name("absent.mp4"), moving_frames(width=64, height=48, count=FRAMES + 2), fps=25)
+    write_video(mine.with_name("absent.mp4"), moving_frames(width=64, height=48, count=FRAMES + 2), fps=Fraction(25))
     new = json.dumps(
         row_content(id="new", video="b.mp4", frames=[0, FRAMES], prompt="New.", references=[{"image": "0.png"}])
     )
@@ -281,6 +282,6 @@ def test_a_recipe_without_rows_and_a_wrong_row_stop_before_anything_is_written(r
         encode_here(rows, tmp_path / "encoded", shard="3/2")
     wrong = write_rows(tmp_path / "rows.jsonl", [row_content(), row_content(prompt=7)])
     shutil.copy(rows.with_name("tiny.toml"), tmp_path)
-    with pytest.raises(BadInput, match="rows.jsonl:2"):
+    with pytest.raises(BadInput, match=r"rows\.jsonl:2"):
         encode_here(wrong, tmp_path / "encoded")
     assert not (tmp_path / "encoded").exists()

@@ -267,26 +267,29 @@ def test_missing_videos_may_be_kept(tmp_path: Path) -> None:
 
 def test_a_file_that_is_cut_short_names_where_it_ends_and_leaves_nothing(tmp_path: Path) -> None:
     for layout in (keyed({"a": record(), "b": record()}), json.dumps([record(), record()]), json.dumps(record()) * 2):
-        for size in (1, len(layout) // 4, len(layout) * 3 // 4, len(layout) - 1):
+        for size, whole in ((1, 0), (len(layout) // 4, 0), (len(layout) * 3 // 4, 1), (len(layout) - 1, None)):
             with pytest.raises(BadInput) as caught:
                 _import(tmp_path, layout[:size])
             assert "total_part1.json is cut short" in caught.value.what
             details = dict(caught.value.details)
             assert details["stops"] == f"byte {size:,}, where the file ends"
-            assert details["read"] == f"{int(size > len(layout) / 2)} whole records"
+            if whole is not None:
+                assert details["read"] == f"{whole} whole records"
             assert not list((tmp_path / "rows").iterdir())
 
 
 def test_what_is_not_json_names_the_bytes_and_the_reason(tmp_path: Path) -> None:
-    many = {str(number): record() for number in range(200)}
+    many = {str(number): record() for number in range(400)}
     text = keyed(many)
-    damaged = text[:150_000] + "#" + text[150_000:]
+    place = text.index("5.1", 150_000)
+    damaged = f"{text[:place]}NaN{text[place + 3 :]}"
     with pytest.raises(BadInput, match="is not JSON") as caught:
         _import(tmp_path, damaged)
     details = dict(caught.value.details)
     assert details["stops"] == "between bytes 131,072 and 196,608"
-    whole = sum(len(json.dumps({name: content})) for name, content in many.items()) // 200
-    assert int(details["read"].split()[0]) == pytest.approx(150_000 // whole, abs=1)
+    assert "invalid" in details["reason"]
+    whole = sum(len(json.dumps({name: content})) for name, content in many.items()) // 400
+    assert int(details["read"].split()[0]) == pytest.approx(place // whole, abs=1)
 
 
 @pytest.mark.parametrize(
