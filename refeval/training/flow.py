@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,10 +24,12 @@ class Flow:
 
     Attributes:
         shift: towards high noise.
+        weighting: ``bell``: the official weights of the squared error; ``even``: 1 at every level.
         rounded: look timesteps up as the official run in bfloat16 does: rounded, then the nearest of the table.
     """
 
     shift: float = 5.0
+    weighting: Literal["bell", "even"] = "bell"
     rounded: bool = False
 
     @cached_property
@@ -41,7 +44,9 @@ class Flow:
 
     @cached_property
     def weights(self) -> Tensor:
-        """Weights of the squared error, float32 (1000,), mean 1: a bell around timestep 500, and 0 at pure noise."""
+        """Weights of the squared error, float32 (1000,), mean 1: a bell around timestep 500 is 0 at pure noise."""
+        if self.weighting == "even":
+            return torch.ones(STEPS)
         bell = torch.exp(-2 * ((self.timesteps - STEPS / 2) / STEPS) ** 2)
         above = bell - bell.min()
         return above * (STEPS / above.sum())

@@ -15,14 +15,13 @@ from typing import TypeVar
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
-from refeval.clips import Frame, open_clip
+from refeval.clips import Clip, Frame, open_clip
 from refeval.errors import UnusableClip
 
 T = TypeVar("T")
 
-# Up to here counting costs no more than seeking.
-_NEAR = 32
 # Some containers keep the times of decoding only; those of pictures are up to so many frames later.
 _REORDERED = 20
 # In frames; containers that round times to milliseconds are off by less.
@@ -58,11 +57,8 @@ def read_frames(path: Path, numbers: Sequence[int], change: Callable[[Frame], T]
         UnusableClip: not a readable video, or damaged where it is read, or it has fewer frames.
         OSError: no such file.
     """
-    if numbers[0] > _NEAR:
-        found = _from_key_frame(path, numbers, change)
-        if found is not None:
-            return found
-    return _counted(path, numbers, change)
+    found = _from_key_frame(path, numbers, change)
+    return _counted(path, numbers, change) if found is None else found
 
 
 def _counted(path: Path, numbers: Sequence[int], change: Callable[[Frame], T]) -> list[T]:
@@ -90,7 +86,9 @@ def _from_key_frame(path: Path, numbers: Sequence[int], change: Callable[[Frame]
                 return None
             # With threads in the decoder it depends on their number which damage is reported.
             video.thread_type = "NONE"
-            container.seek(start + int((numbers[0] - _REORDERED) / clip.fps / unit), stream=video)
+            container.seek(start + int(max(numbers[0] - _REORDERED, 0) / clip.fps / unit), stream=video)
+            # Made once: a frame on its own would set up the conversion each time.
+            reformatter = VideoReformatter()
             last = -1
             for frame in container.decode(video=0):
                 number = _number(frame, start, unit, clip.fps)
@@ -98,7 +96,9 @@ def _from_key_frame(path: Path, numbers: Sequence[int], change: Callable[[Frame]
                     return None
                 last = number
                 if number in wanted:
-                    found.append(change(_picture(frame, clip.width, clip.height, number)))
+                    _refuse_damage(frame, clip, number)
+                    rgb = reformatter.reformat(frame, format="rgb24").to_ndarray()
+                    found.append(change(rgb.astype(np.uint8, copy=False)))
                 if number == numbers[-1]:
                     return found
     except av.FFmpegError:
@@ -116,9 +116,9 @@ def _number(frame: av.VideoFrame, start: int, unit: Fraction, fps: Fraction) -> 
     return number if abs(place - number) < _OFF_THE_BEAT else None
 
 
-def _picture(frame: av.VideoFrame, width: int, height: int, number: int) -> Frame:
+def _refuse_damage(frame: av.VideoFrame, clip: Clip, number: int) -> None:
     if frame.is_corrupt:
         raise UnusableClip(f"frame {number} is damaged")
-    if (frame.width, frame.height) != (width, height):
-        raise UnusableClip(f"the size changes from {width}x{height} to {frame.width}x{frame.height} inside the clip")
-    return frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    if (frame.width, frame.height) != (clip.width, clip.height):
+        sizes = f"from {clip.width}x{clip.height} to {frame.width}x{frame.height}"
+        raise UnusableClip(f"the size changes {sizes} inside the clip")
