@@ -69,14 +69,18 @@ def _table_row(report: FileReport) -> dict[str, str]:
     return {
         "file": str(report.path),
         "rows": str(report.rows),
-        "pairs": "\n".join(f"{count} {pair}" for pair, count in report.pairs.items()),
-        "references": "\n".join(f"{rows} with {count}" for count, rows in report.references.items()),
-        "frames of cuts": _span(report.frames),
-        "seconds": _span(report.seconds),
+        **{pair: str(report.pairs.get(pair, 0)) for pair in ("regular", "cross")},
+        "references": _span(report.references_of_rows()),
+        "cut, frames": _span(report.frames),
+        "cut, seconds": _span(report.seconds),
         "decoded": str(report.decoded),
         "broken": str(len(report.broken)),
     }
 
 
 def _span(spread: Spread | None) -> str:
-    return f"{spread.median:.4g}\n{spread.least:.4g} to {spread.most:.4g}" if spread else "-"
+    """The middle, and below it the range; short enough to be a column."""
+    if spread is None:
+        return "-"
+    least, median, most = (f"{round(value, 1):g}" for value in (spread.least, spread.median, spread.most))
+    return f"{median}\n{least}-{most}"

@@ -36,11 +36,11 @@ def check(
 
 @data_app.command()
 def encode(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".jsonl or .parquet.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help=".jsonl or .parquet.")],
     config: Annotated[str, typer.Option("--config", help="The recipe that will be trained with the clips.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the encodings; one that is there is gone on with.")],
     shard: Annotated[
-        str | None, typer.Option("--shard", help="i/n: the i-th of n parts, for n processes side by side.")
+        str | None, typer.Option("--shard", help="i/n: the i-th of n parts, for n processes, e.g. one for each GPU.")
     ] = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
@@ -49,7 +49,7 @@ def encode(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Encode clips and prompts before a training, so that it has neither videos to decode nor umT5 to hold.
+    """Encode clips and prompts before a training, so that it neither decodes the clips nor holds umT5.
 
     Run it again to go on after a stop, or to add rows. Ends with exit code 3 where clips are broken.
     """

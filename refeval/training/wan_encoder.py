@@ -96,7 +96,9 @@ class WanParts:
         Returns:
             (C, k + 1, H / 8, W / 8), in the VAE's dtype, on the device.
         """
-        pixels = frames_to_pixels(torch.from_numpy(frames).to(self.device), self._vae_dtype)
+        # Torch wants arrays that can be written to; those of Pillow cannot.
+        levels = torch.from_numpy(np.require(frames, requirements="W")).to(self.device)
+        pixels = frames_to_pixels(levels, self._vae_dtype)
         return self.codec.encode(pixels[None].contiguous())[0]
 
     def encode_text(self, prompt: str) -> Tensor:

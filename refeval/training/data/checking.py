@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refeval.training.data.media import MIDDLE, prompts_of, read_clip, read_references, seconds_of
 from refeval.training.data.rows import PAIRS, Row, open_rows
@@ -34,7 +35,7 @@ class Spread:
     most: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Self | None:
+    def of(cls, values: Sequence[float] | NDArray[Any]) -> Self | None:
         """None where there are no values."""
         if not len(values):
             return None
@@ -64,6 +65,10 @@ class FileReport:
     decoded: int
     seconds: Spread | None
     broken: dict[str, str]
+
+    def references_of_rows(self) -> Spread | None:
+        """How many references a row has."""
+        return Spread.of(np.repeat(list(self.references), list(self.references.values())))
 
 
 def check_file(path: Path, data: DataSettings, *, decode: int | None, threads: int, watch: Watch) -> FileReport:

@@ -75,7 +75,10 @@ def _counted(path: Path, numbers: Sequence[int], change: Callable[[Frame], T]) -
 
 
 def _from_key_frame(path: Path, numbers: Sequence[int], change: Callable[[Frame], T]) -> list[T] | None:
-    """The same from a key frame on; None where times do not tell the numbers of frames."""
+    """The same from a key frame on; None where times do not tell the numbers of frames, or anything is wrong.
+
+    Whoever counts from the start says what it is.
+    """
     clip = open_clip(path)
     wanted, found = frozenset(numbers), []
     try:
@@ -92,17 +95,16 @@ def _from_key_frame(path: Path, numbers: Sequence[int], change: Callable[[Frame]
             last = -1
             for frame in container.decode(video=0):
                 number = _number(frame, start, unit, clip.fps)
-                if number is None or (last >= 0 and number != last + 1) or (last < 0 and number > numbers[0]):
+                skipped = number != last + 1 if last >= 0 else number is not None and number > numbers[0]
+                if number is None or skipped or not _whole(frame, clip):
                     return None
                 last = number
                 if number in wanted:
-                    _refuse_damage(frame, clip, number)
                     rgb = reformatter.reformat(frame, format="rgb24").to_ndarray()
                     found.append(change(rgb.astype(np.uint8, copy=False)))
                 if number == numbers[-1]:
                     return found
     except av.FFmpegError:
-        # Whoever counts from the start says what is wrong.
         return None
     return None
 
@@ -116,9 +118,5 @@ def _number(frame: av.VideoFrame, start: int, unit: Fraction, fps: Fraction) -> 
     return number if abs(place - number) < _OFF_THE_BEAT else None
 
 
-def _refuse_damage(frame: av.VideoFrame, clip: Clip, number: int) -> None:
-    if frame.is_corrupt:
-        raise UnusableClip(f"frame {number} is damaged")
-    if (frame.width, frame.height) != (clip.width, clip.height):
-        sizes = f"from {clip.width}x{clip.height} to {frame.width}x{frame.height}"
-        raise UnusableClip(f"the size changes {sizes} inside the clip")
+def _whole(frame: av.VideoFrame, clip: Clip) -> bool:
+    return not frame.is_corrupt and (frame.width, frame.height) == (clip.width, clip.height)

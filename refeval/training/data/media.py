@@ -20,7 +20,6 @@ from PIL import Image
 
 from refeval.clips import Clip, Frame, open_clip
 from refeval.errors import RefevalError
-from refeval.generators.wan.references import composite_on_white
 from refeval.reference_images import eight_bits
 from refeval.training.data.decoding import count_frames, read_frames
 from refeval.training.data.masks import decode_mask
@@ -154,8 +153,8 @@ def _read_image(path: Path) -> NDArray[np.uint8]:
         image = eight_bits(file)
         if not image.has_transparency_data:
             return np.asarray(image.convert("RGB"))
-        rgba = image.convert("RGBA")
-        return np.asarray(composite_on_white(rgba.convert("RGB"), rgba.getchannel("A")))
+        white = Image.new("RGBA", image.size, "white")
+        return np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
 
 
 def _part(frame: Frame, box: Box, long_side: int | None, mask: Mask | None) -> NDArray[np.uint8]:

@@ -87,8 +87,8 @@ def _annotated(sources: Sequence[Path]) -> list[Path]:
 
 def _opened(source: Path) -> Any:
     try:
-        # Buffered: a column of a group is read piece by piece, however many rows the group has.
-        return import_parquet().ParquetFile(source, buffer_size=_BUFFER)
+        # So a column of a group is read piece by piece, however many rows the group has.
+        return import_parquet().ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
     except (OSError, ValueError) as error:
         details = (("size", f"{source.stat().st_size:,} bytes"), ("reason", str(error)))
         cure = "fetch the file again, and compare its size"
@@ -99,7 +99,7 @@ def _read(source: Path, seen: Seen) -> Iterator[dict[str, Any]]:
     file, size = _opened(source), source.stat().st_size
     rows, read = file.metadata.num_rows, 0
     try:
-        for batch in file.iter_batches(batch_size=_BATCH, columns=list(_COLUMNS)):
+        for batch in file.iter_batches(batch_size=_BATCH, columns=list(_COLUMNS), use_threads=False):
             yield from batch.to_pylist()
             seen(size * (read + len(batch)) // rows - size * read // rows)
             read += len(batch)

@@ -7,8 +7,8 @@ nearer to its own reference than to the swapped one, and the clip with the swapp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,27 +21,8 @@ from refeval.training.worlds import Measure, World
 
 # Streams of held-out scenes: clips of a running training show the first ones of the training's own seed.
 _SEED = 0x41535345
-_OWN, _SWAPPED = "own", "swapped"
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A subject of a clip, and whom it should show."""
-
-    scene: Scene
-    index: int
-    subject: Subject
-    strangers: tuple[Subject, ...]
-    lookalikes: tuple[Subject, ...]
-
-
-Question = Callable[[Frames, _Asked], bool]
-_QUESTIONS: dict[str, tuple[Question, float]] = {
-    "motion": (lambda frames, asked: motion_is_right(frames, asked.scene, asked.index), 0.25),
-    "colour": (lambda frames, asked: colour_of(frames, asked.scene, asked.index) == asked.subject.colour, 0.1),
-    "identity": (lambda frames, asked: _is_first(frames, asked, asked.strangers), 1 / CANDIDATES),
-    "lookalike": (lambda frames, asked: _is_first(frames, asked, asked.lookalikes), 1 / CANDIDATES),
-}
+# What guessing gets: of four directions, ten colours, ten candidates; two answers out of two.
+_CHANCE = {"motion": 0.25, "colour": 0.1, "identity": 1 / CANDIDATES, "lookalike": 1 / CANDIDATES, "both-ways": 0.25}
 
 
 def assess(world: World, network: ReferenceTransformer, recipe: Recipe, *, clips: int, seed: int) -> list[Measure]:
@@ -54,54 +35,64 @@ def assess(world: World, network: ReferenceTransformer, recipe: Recipe, *, clips
         clips: of each number of subjects, with their own references, and as many with swapped ones.
         seed: of the noise; the scenes are always the same.
     """
-    measures: list[Measure] = []
-    for subjects in recipe.testbed.subjects:
-        scenes = [draw_scene(recipe, "held-out", _SEED, position, subjects) for position in range(clips)]
-        shown = {_OWN: scenes, _SWAPPED: [*scenes[1:], scenes[0]]}
-        drawn = {name: _draw(world, network, recipe, scenes, shown[name], seed) for name in shown}
-        real = [make_sample(scene, recipe, (), key="").frames for scene in scenes]
-        for references, wanted in shown.items():
-            asked = [_ask(scene, other, references) for scene, other in zip(scenes, wanted, strict=True)]
-            truth = [_ask(scene, scene, references) for scene in scenes]
-            for name, (question, chance) in _QUESTIONS.items():
-                right = _count(question, drawn[references], asked)
-                measures.append(
-                    Measure(
-                        name=name,
-                        subjects=subjects,
-                        references=references,
-                        right=right,
-                        asked=clips * subjects,
-                        chance=chance,
-                        real=_count(question, real, truth) / (clips * subjects),
-                    )
-                )
-        measures.append(_both_ways(scenes, drawn, real, subjects))
-    return measures
+    return [
+        measure
+        for subjects in recipe.testbed.subjects
+        for measure in _assess(world, network, recipe, subjects, clips, seed)
+    ]
 
 
-def _both_ways(scenes: list[Scene], drawn: dict[str, list[Frames]], real: list[Frames], subjects: int) -> Measure:
-    """Whether a clip is nearer to its own reference than to the next one's, and the other way round when swapped."""
-    right = truth = 0
-    for index, scene in enumerate(scenes):
-        other = scenes[(index + 1) % len(scenes)]
+def _assess(
+    world: World, network: ReferenceTransformer, recipe: Recipe, subjects: int, clips: int, seed: int
+) -> list[Measure]:
+    scenes = [draw_scene(recipe, "held-out", _SEED, position, subjects) for position in range(clips)]
+    others = [*scenes[1:], scenes[0]]
+    own = _draw(world, network, recipe, scenes, scenes, seed)
+    swapped = _draw(world, network, recipe, scenes, others, seed)
+    real = [make_sample(scene, recipe, (), key="").frames for scene in scenes]
+    right: Counter[tuple[str, str]] = Counter()
+    for number, (scene, other) in enumerate(zip(scenes, others, strict=True)):
         for place in range(subjects):
-            pair = (scene.actors[place].subject, other.actors[place].subject)
-            own = nearest(drawn[_OWN][index], scene, place, pair) == 0
-            swapped = nearest(drawn[_SWAPPED][index], scene, place, pair) == 1
-            right += own and swapped
-            truth += nearest(real[index], scene, place, pair) == 0
-    asked = len(scenes) * subjects
-    # Real clips can be asked one of the two questions only.
-    return Measure(
-        name="both-ways",
-        subjects=subjects,
-        references=_SWAPPED,
-        right=right,
-        asked=asked,
-        chance=0.25,
-        real=truth / asked,
-    )
+            shown, instead = scene.actors[place].subject, other.actors[place].subject
+            rng = np.random.default_rng([_SEED, number, place])
+            for name, (first, truth) in _answers([own[number], real[number]], scene, place, shown, rng).items():
+                right[name, "own"] += first
+                right[name, "real"] += truth
+            for name, (answer,) in _answers([swapped[number]], scene, place, instead, rng).items():
+                right[name, "swapped"] += answer
+            pair = nearest([own[number], swapped[number], real[number]], scene, place, (shown, instead))
+            right["both-ways", "swapped"] += pair[:2] == [0, 1]
+            # A real clip can be asked one of the two questions only.
+            right["both-ways", "real"] += pair[2] == 0
+    asked = clips * subjects
+    return [
+        Measure(
+            name=name,
+            subjects=subjects,
+            references=references,
+            right=right[name, references],
+            asked=asked,
+            chance=_CHANCE[name],
+            real=right[name, "real"] / asked,
+        )
+        for references in ("own", "swapped")
+        for name in _CHANCE
+        if (name, references) != ("both-ways", "own")
+    ]
+
+
+def _answers(
+    clips: Sequence[Frames], scene: Scene, place: int, subject: Subject, rng: np.random.Generator
+) -> dict[str, list[bool]]:
+    """Whether each clip is right about the subject in a place, by question."""
+    strangers = (subject, *_others(subject, rng, same_colour=False))
+    lookalikes = (subject, *_others(subject, rng, same_colour=True))
+    return {
+        "motion": [motion_is_right(frames, scene, place) for frames in clips],
+        "colour": [colour_of(frames, scene, place) == subject.colour for frames in clips],
+        "identity": [found == 0 for found in nearest(clips, scene, place, strangers)],
+        "lookalike": [found == 0 for found in nearest(clips, scene, place, lookalikes)],
+    }
 
 
 def _draw(
@@ -114,20 +105,6 @@ def _draw(
     return [clip.frames for clip in world.draw(network, samples, seed=seed)]
 
 
-def _ask(scene: Scene, shown: Scene, references: str) -> list[_Asked]:
-    rng = np.random.default_rng([_SEED, *references.encode()])
-    return [
-        _Asked(
-            scene,
-            index,
-            actor.subject,
-            _others(actor.subject, rng, same_colour=False),
-            _others(actor.subject, rng, same_colour=True),
-        )
-        for index, actor in enumerate(shown.actors)
-    ]
-
-
 def _others(subject: Subject, rng: np.random.Generator, *, same_colour: bool) -> tuple[Subject, ...]:
     found: list[Subject] = []
     while len(found) < CANDIDATES - 1:
@@ -136,11 +113,3 @@ def _others(subject: Subject, rng: np.random.Generator, *, same_colour: bool) ->
         if fits and other not in (subject, *found):
             found.append(other)
     return tuple(found)
-
-
-def _is_first(frames: Frames, asked: _Asked, others: tuple[Subject, ...]) -> bool:
-    return nearest(frames, asked.scene, asked.index, (asked.subject, *others)) == 0
-
-
-def _count(question: Question, clips: Sequence[Frames], asked: Sequence[list[_Asked]]) -> int:
-    return sum(question(frames, one) for frames, ones in zip(clips, asked, strict=True) for one in ones)

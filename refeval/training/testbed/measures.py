@@ -16,8 +16,8 @@ from refeval.sprites import Actor, Motion, Scene, Subject, arrange, colour_votes
 from refeval.training.testbed.scenes import foreground
 
 CANDIDATES = 10
-# Where templates are tried, in pixels of the clip along both axes.
-_SHIFTS = (-1.0, 0.0, 1.0)
+# Where drawings are tried, in pixels of the clip: to the right, down.
+_SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 
 Frames = NDArray[np.uint8]
 
@@ -47,22 +47,23 @@ def colour_of(frames: Frames, scene: Scene, index: int) -> str | None:
     return max(votes, key=votes.__getitem__) if any(votes.values()) else None
 
 
-def nearest(frames: Frames, scene: Scene, index: int, candidates: Sequence[Subject]) -> int:
-    """Which candidate a subject looks most like.
+def nearest(clips: Sequence[Frames], scene: Scene, index: int, candidates: Sequence[Subject]) -> list[int]:
+    """Which candidate a subject looks most like, in each of several clips of one scene.
 
-    Each is drawn in the place of the subject, upright and in the middle of its room, a pixel to each side and there,
-    moving as the prompt says; the one whose best drawing differs least from the frames, pixel by pixel, is it.
+    Each is drawn in the place of the subject, upright and in the middle of its room or a pixel beside it, moving as the
+    prompt says; the one whose best drawing differs least from the frames, pixel by pixel, is it.
 
     Returns:
-        its number.
+        its number, for every clip.
     """
-    place = _place(frames, scene, index)
-    seen = frames.astype(np.int16)
-    apart = [
-        min(_difference(seen, drawn, place) for drawn in _drawings(scene, index, subject, frames.shape))
-        for subject in candidates
-    ]
-    return int(np.argmin(apart))
+    place = _place(clips[0], scene, index)
+    seen = [frames.astype(np.int16) for frames in clips]
+    apart = np.empty((len(clips), len(candidates)))
+    for number, subject in enumerate(candidates):
+        drawings = _drawings(scene, index, subject, clips[0].shape)
+        for clip, frames in enumerate(seen):
+            apart[clip, number] = min(_difference(frames, drawn, place) for drawn in drawings)
+    return [int(number) for number in apart.argmin(axis=1)]
 
 
 def _difference(seen: NDArray[np.int16], drawn: Frames, place: NDArray[np.bool_]) -> float:
@@ -73,11 +74,10 @@ def _drawings(scene: Scene, index: int, subject: Subject, shape: tuple[int, ...]
     frames, height, width, _ = shape
     middle = _upright(scene, index, subject)
     found = []
-    for right in _SHIFTS:
-        for down in _SHIFTS:
-            pose = replace(middle.pose, x=middle.pose.x + right / width, y=middle.pose.y + down / height)
-            alone = Scene(background=scene.background, actors=(replace(middle, pose=pose),))
-            found.append(draw_clip(alone, frames, height, width))
+    for right, down in _SHIFTS:
+        pose = replace(middle.pose, x=middle.pose.x + right / width, y=middle.pose.y + down / height)
+        alone = Scene(background=scene.background, actors=(replace(middle, pose=pose),))
+        found.append(draw_clip(alone, frames, height, width))
     return found
 
 

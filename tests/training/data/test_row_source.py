@@ -148,7 +148,7 @@ def test_whoever_asks_and_whenever_gets_the_same_sample(folder: Path) -> None:
 
 
 def test_a_broken_row_is_replaced_and_named(folder: Path) -> None:
-    contents = [row_content(id=f"r{i}", video="gone.mp4" if i == 3 else "a.mp4") for i in range(10)]
+    contents = [row_content(id=f"r{i}", video="gone.mp4" if i == 3 else "a.mp4", frames=[0, 8]) for i in range(10)]
     contents += [row_content(id="cross", pair="cross")]
     source = _source(open_rows(write_rows(folder / "rows.jsonl", contents)), cross_share=0.0, broken_limit=0.2)
     keys = [_keys(source, range(10 * epoch, 10 * (epoch + 1))) for epoch in range(20)]
@@ -163,7 +163,8 @@ def test_a_broken_row_is_replaced_and_named(folder: Path) -> None:
 
 
 def test_too_many_broken_rows_end_the_training(folder: Path) -> None:
-    contents = [row_content(id=f"r{i}", video="gone.mp4" if i % 10 == 0 else "a.mp4") for i in range(40)]
+    videos = ["a.mp4" if i % 10 else "gone.mp4" for i in range(40)]
+    contents = [row_content(id=f"r{i}", video=video, frames=[0, 8]) for i, video in enumerate(videos)]
     path = write_rows(folder / "my rows.jsonl", contents)
     source = _source(open_rows(path), broken_limit=0.05)
     with pytest.raises(BadInput) as caught:
