@@ -9,6 +9,7 @@ BUILT_IN = {
     "refalign-1.3b": "refeval.generators.refalign:RefAlign1B",
     "refalign-14b": "refeval.generators.refalign:RefAlign14B",
     "refalign-tiny": "refeval.generators.refalign:RefAlignTiny",
+    "trained": "refeval.generators.trained:Trained",
     "vace-1.3b": "refeval.generators.vace:Vace1B",
     "vace-1.3b-preview": "refeval.generators.vace:Vace1BPreview",
     "vace-14b": "refeval.generators.vace:Vace14B",

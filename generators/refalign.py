@@ -18,6 +18,7 @@ from refeval.generators.wan.catalogue import MATTING
 from refeval.generators.wan.dual import DualGenerator, DualSettings
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
     from torch import Tensor
 
@@ -92,14 +93,24 @@ class RefAlign(DualGenerator):
         return super().inputs(case)
 
     def picture(self, image: Image, reference: Reference, clip: ClipSpec) -> Tensor:
-        """Letterboxed on white, then cut out; bfloat16 as in the official run, unless the VAE is float32."""
-        import torch
+        """As :meth:`cut_out`, in the precision of the VAE: bfloat16 in the official run."""
+        from refeval.generators.wan.references import to_pixels
 
-        from refeval.generators.wan.references import letterbox, to_pixels, without_background
+        return to_pixels(self.cut_out(image, reference, clip), self.vae_dtype)
+
+    def cut_out(self, image: Image, reference: Reference, clip: ClipSpec) -> Image:
+        """Letterboxed on white, then cut out: mode RGB, of the clip's size."""
+        from refeval.generators.wan.references import letterbox, without_background
 
         boxed = letterbox(image, clip.width, clip.height)
-        dtype = torch.bfloat16 if self.options.vae == "bf16" else torch.float32
-        return to_pixels(without_background(boxed, reference.kind, self._matting), dtype)
+        return without_background(boxed, reference.kind, self._matting)
+
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        """As the setting says."""
+        import torch
+
+        return torch.bfloat16 if self.options.vae == "bf16" else torch.float32
 
     def conditions_class(self) -> type[DualConditions]:
         """``RefAlignConditions``."""

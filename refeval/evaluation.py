@@ -368,7 +368,18 @@ def public_name(model: str) -> str:
     name, _, argument = model.partition(":")
     if not argument:
         return name
-    return f"{name}:{Path(argument).resolve().name if _is_path(argument) else argument}"
+    path, settings = _split_path(argument)
+    return f"{name}:{path.resolve().name if path else ''}{settings}"
+
+
+def _split_path(argument: str) -> tuple[Path | None, str]:
+    """What an argument begins with, if that is there, and what follows; settings may stand behind a path."""
+    parts = argument.split(",")
+    for count in range(len(parts), 0, -1):
+        begin = ",".join(parts[:count])
+        if _is_path(begin):
+            return Path(begin), argument[len(begin) :]
+    return None, argument
 
 
 def _is_path(argument: str) -> bool:
@@ -383,7 +394,8 @@ def default_folder(target: Target, suite: Suite) -> Path:
     """``runs/<suite>/<model>-seed<n>``; two folders of one name get two runs."""
     name, _, argument = target.model.partition(":")
     if argument:
-        whole = str(Path(argument).resolve()) if _is_path(argument) else argument
+        path, settings = _split_path(argument)
+        whole = f"{path.resolve() if path else ''}{settings}"
         place = hashlib.sha256(whole.encode()).hexdigest()[:6]
         name = f"{name}-{Path(whole).stem[:_LONGEST_NAME]}-{place}"
     model = re.sub(r"[^A-Za-z0-9._-]+", "-", name)

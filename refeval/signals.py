@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -60,6 +61,18 @@ def no_interruption() -> Iterator[None]:
         _State.shielded -= 1
         if not _State.shielded:
             raise_if_stopped()
+
+
+def end_with_parent() -> None:
+    """Have this process stop in order when its standard input closes: whoever has started it is gone."""
+    threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+
+
+def _stop_at_end_of_input() -> None:
+    # Read below Python's buffers: they are locked while the main thread may still use them at exit.
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def stop_received() -> Stopped | None:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -29,7 +28,14 @@ from refeval.registry import load_generator, load_metric
 from refeval.rendering import RENDER, Renderer
 from refeval.runs import Run
 from refeval.scoring import NoClip, Scorer
-from refeval.signals import Stopped, no_interruption, raise_if_stopped, stop_in_order, stop_received
+from refeval.signals import (
+    Stopped,
+    end_with_parent,
+    no_interruption,
+    raise_if_stopped,
+    stop_in_order,
+    stop_received,
+)
 from refeval.work import Event, Order, Phase, Problem
 
 _POLL_S = 0.2
@@ -339,7 +345,7 @@ def main() -> int:
 
     try:
         order = Order.model_validate_json(sys.stdin.readline())
-        threading.Thread(target=_end_with_supervisor, daemon=True).start()
+        end_with_parent()
         execute(order, tell)
     except Stopped as stop:
         return stop.exit_code
@@ -357,13 +363,6 @@ def main() -> int:
         # What is left is the interpreter's own end, which a signal would only litter with a traceback.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return ExitCode.OK
-
-
-def _end_with_supervisor() -> None:
-    # Read below Python's buffers: they are locked while the main thread may still use them at exit.
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def log_path(folder: Path, index: int) -> Path:

@@ -131,6 +131,27 @@ def load_transformer(
     return transformer, projectors
 
 
+def transformer_of(tensors: Mapping[str, Tensor], make: Callable[[], _Model]) -> _Model:
+    """A transformer from tensors at hand, which become its parameters as they are.
+
+    Args:
+        tensors: by the names of diffusers.
+        make: gives a transformer of their shapes; its own parameters take no memory.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        BadInput: tensors of another network.
+    """
+    transformer = _empty(make)
+    try:
+        transformer.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        raise BadInput("the tensors are not of this network", details=(("found", str(error)),)) from None
+    return transformer
+
+
 def load_vae(
     path: Path,
     *,

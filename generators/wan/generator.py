@@ -21,13 +21,13 @@ from refeval.generators.wan.negative_prompt import NegativePrompt, find_negative
 from refeval.generators.wan.settings import OFFICIAL, WanSettings
 from refeval.reference_images import open_reference
 from refeval.seeds import case_seed
-from refeval.weights import WeightsStore
+from refeval.weights import Source, WeightsStore
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from refeval.generators.wan.engine import Engine
+    from refeval.generators.wan.engine import Engine, Parts
     from refeval.generators.wan.sampling import Conditions
     from refeval.generators.wan.schedules import Schedule
 
@@ -136,14 +136,23 @@ class WanGenerator(Generator):
             **({"weights": "random"} if self.spec.tiny else {}),
         }
 
+    def sources(self) -> list[tuple[Source, str]]:
+        """The repositories that files are loaded from, and who wants them, for the message where one is missing."""
+        return [(source, self.model) for source in (self.spec.transformer, self.spec.base) if source]
+
+    def parts(self) -> Parts:
+        """Where the parts of the model come from."""
+        from refeval.generators.wan.parts import parts_of
+
+        return parts_of(self.spec, self.store)
+
     def files(self) -> list[Path]:
         """Every file that is loaded.
 
         Raises:
             MissingPrerequisite: files are missing.
         """
-        sources = [source for source in (self.spec.transformer, self.spec.base) if source]
-        return [path for source in sources for path in self.store.find(source, self.model)]
+        return [path for source, wanted_by in self.sources() for path in self.store.find(source, wanted_by)]
 
     def weights(self) -> dict[str, str]:
         """sha256 of every file that is loaded.
@@ -203,10 +212,9 @@ class WanGenerator(Generator):
             MissingPrerequisite: files, GPU or memory are missing.
         """
         from refeval.generators.wan.engine import Engine
-        from refeval.generators.wan.parts import parts_of
 
         self._began_loading = True
-        engine = Engine(self.spec, self.options, self.place, parts_of(self.spec, self.store))
+        engine = Engine(self.spec, self.options, self.place, self.parts())
         prompts = [self.prompt(case) for case in self._ahead]
         engine.load([self.negative_prompt.text, *prompts], clip)
         self._engine = engine
@@ -283,8 +291,7 @@ class WanGenerator(Generator):
         folder = self.place.weights
         if folder is None or self.spec.tiny:
             return []
-        sources = [source for source in (self.spec.transformer, self.spec.base) if source]
-        return [folder, *(self.store.folder_of(source) for source in sources)]
+        return [folder, *(self.store.folder_of(source) for source, _ in self.sources())]
 
     def _references(self, case: Case, clip: ClipSpec) -> list[Tensor]:
         prepared, self._next = self._next, None

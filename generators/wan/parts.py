@@ -42,8 +42,13 @@ def parts_of(spec: ModelSpec, store: WeightsStore) -> Parts:
     )
 
 
+def as_loaded(transformer: Any, dtype: torch.dtype) -> Any:
+    """A transformer that is made, in the precision and with the timesteps that one from files would have."""
+    return _exact(_in_precision(transformer, dtype))
+
+
 def _tiny_transformer(spec: ModelSpec, dtype: torch.dtype) -> Any:
-    return _exact(_in_precision(tiny_transformer(_CLASSES[spec.family], spec.architecture), dtype))
+    return as_loaded(tiny_transformer(_CLASSES[spec.family], spec.architecture), dtype)
 
 
 def _published_transformer(spec: ModelSpec, store: WeightsStore, dtype: torch.dtype) -> Any:

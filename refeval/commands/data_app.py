@@ -71,7 +71,7 @@ def encode(
 import_app = typer.Typer(help="Turn published annotations into rows.", no_args_is_help=True)
 data_app.add_typer(import_app, name="import")
 
-_SourcesArgument = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Annotation files, as published.")]
+_SourcesArgument = Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Annotation files, as published.")]
 _VideosOption = Annotated[Path, typer.Option("--videos", help="Folder of the videos.")]
 _RowsOption = Annotated[Path, typer.Option("--out", help="File of rows to write, .jsonl.")]
 _KeepMissingOption = Annotated[

@@ -48,25 +48,11 @@ def total(path: Path, *, domain: str | None, protocol: str | None, allow_missing
 def report(runs: Sequence[Path], *, out: Path | None, copy_clips: bool, data: Path | None, as_json: bool) -> ExitCode:
     """``refeval report``."""
     from refeval.reports.media import CLIPS
-    from refeval.reports.paper import write_paper
     from refeval.reports.totals import totals_table
-    from refeval.reports.web import write_report
 
     opened = [Run(folder) for folder in runs]
-    for one in opened:
-        rendered = {record.case for record in one.render_records()}
-        keep_references(one, [case for case in one.suite(data).cases if case.id in rendered])
     place = out or opened[0].folder / "reports"
-    if out is None:
-        # This folder is the program's own: tables and figures of an earlier report may be of other runs.
-        for path in (*place.glob("tables/*"), *place.glob("figures/*")):
-            path.unlink()
-    one_suite = len({run.manifest.suite["sha256"] for run in opened}) == 1
-    pages = write_report(opened, place, copy_clips=copy_clips) if one_suite else []
-    more, left_out = write_paper(opened, place)
-    written = [*pages, *more]
-    if not one_suite:
-        left_out.insert(0, "the page is left out: it shows runs of one suite, so give those of each suite alone")
+    written, left_out = make_report(opened, place, own=out is None, copy_clips=copy_clips, data=data)
     clips = [path.stat().st_size for path in place.glob(f"{CLIPS}/*")] if copy_clips else []
     if as_json:
         print_json({"written": [str(path) for path in written], "left_out": left_out, "clips_bytes": sum(clips)})
@@ -78,6 +64,37 @@ def report(runs: Sequence[Path], *, out: Path | None, copy_clips: bool, data: Pa
         for sentence in left_out:
             say(f"left out    {sentence}")
     return ExitCode.OK
+
+
+def make_report(
+    runs: Sequence[Run], place: Path, *, own: bool, copy_clips: bool = False, data: Path | None = None
+) -> tuple[list[Path], list[str]]:
+    """Write the page, the tables and the figures of runs.
+
+    Args:
+        runs: one or more.
+        place: folder of the report.
+        own: the folder is the program's own: tables and figures of an earlier report, maybe of other runs, go.
+        copy_clips: copy the clips into the folder.
+        data: folder of the reference images, if they are needed.
+
+    Returns:
+        The files, and a sentence for everything that was left out.
+    """
+    from refeval.reports.paper import write_paper
+    from refeval.reports.web import write_report
+
+    for one in runs:
+        rendered = {record.case for record in one.render_records()}
+        keep_references(one, [case for case in one.suite(data).cases if case.id in rendered])
+    for path in (*place.glob("tables/*"), *place.glob("figures/*")) if own else ():
+        path.unlink()
+    one_suite = len({run.manifest.suite["sha256"] for run in runs}) == 1
+    pages = write_report(runs, place, copy_clips=copy_clips) if one_suite else []
+    more, left_out = write_paper(runs, place)
+    if not one_suite:
+        left_out.insert(0, "the page is left out: it shows runs of one suite, so give those of each suite alone")
+    return [*pages, *more], left_out
 
 
 def check(folder: Path, *, as_json: bool) -> ExitCode:

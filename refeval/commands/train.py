@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from refeval.commands.console import ERR, OUT, print_json, say, say_written
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.place import Place
 from refeval.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from refeval.training.conclusion import Conclusion
+    from refeval.training.session import Finished, TrainingRequest
 
 _SHARDINGS = ("auto", "yes", "no")
 
@@ -37,30 +41,13 @@ class Asked:
 
 def train(asked: Asked, *, as_json: bool) -> ExitCode:
     """``refeval train``."""
-    _need_packages()
-    from refeval.training.conclusion import Conclusion, conclude
-    from refeval.training.observers.everyone import open_observers
-    from refeval.training.session import train as carry_out
-
+    need_packages()
     request = request_of(asked)
-    finished = carry_out(
-        request,
-        lambda: open_observers(
-            request.folder,
-            iterations=request.recipe.run.iterations,
-            fps=request.recipe.data.fps,
-            console=ERR,
-            config=request.recipe.described(),
-            wandb_project=asked.wandb,
-        ),
-        lambda complaint: ERR.print(f"passed over  {complaint}", soft_wrap=True),
-    )
+    finished, found = train_and_measure(request, wandb=asked.wandb)
     if not finished.main:
         return ExitCode.OK
-    if finished.step < request.recipe.run.iterations:
-        say(f"stopped after iteration {finished.step}; the same command goes on")
-        return ExitCode.INCOMPLETE
-    found: Conclusion = conclude(request.folder, request.recipe, finished.world, seed=request.seed)
+    if found is None:
+        return say_stopped(finished.step)
     if as_json:
         print_json(_described(request.folder, finished.step, found))
         return ExitCode.OK
@@ -70,13 +57,49 @@ def train(asked: Asked, *, as_json: bool) -> ExitCode:
     return ExitCode.OK
 
 
-def request_of(asked: Asked, *, ablation: dict[str, str] | None = None, changes: dict[str, Any] | None = None) -> Any:
+def train_and_measure(request: TrainingRequest, *, wandb: str | None) -> tuple[Finished, Conclusion | None]:
+    """Train, or go on, with live progress, and measure what was trained.
+
+    Returns:
+        How the training ended, and what was measured; None in other processes than the main one, and where the
+        training was stopped.
+    """
+    from refeval.training.conclusion import conclude
+    from refeval.training.observers.everyone import open_observers
+    from refeval.training.session import train as carry_out
+
+    finished = carry_out(
+        request,
+        lambda: open_observers(
+            request.folder,
+            iterations=request.recipe.run.iterations,
+            fps=request.recipe.data.fps,
+            console=ERR,
+            config=request.recipe.described(),
+            wandb_project=wandb,
+        ),
+        lambda complaint: ERR.print(f"passed over  {complaint}", soft_wrap=True),
+    )
+    if not finished.main or finished.step < request.recipe.run.iterations:
+        return finished, None
+    return finished, conclude(request.folder, request.recipe, finished.world, seed=request.seed)
+
+
+def say_stopped(step: int) -> ExitCode:
+    """Say that another process of the training was stopped."""
+    say(f"stopped after iteration {step}; the same command goes on")
+    return ExitCode.INCOMPLETE
+
+
+def request_of(
+    asked: Asked, *, ablation: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None
+) -> TrainingRequest:
     """The training that options ask for.
 
     Args:
         asked: the options.
         ablation: its place in a study.
-        changes: of the recipe, before those of the options.
+        changes: of the recipe; they count more than those of the options.
 
     Raises:
         BadInput: an option that cannot be followed.
@@ -87,10 +110,10 @@ def request_of(asked: Asked, *, ablation: dict[str, str] | None = None, changes:
 
     if asked.sharding not in _SHARDINGS:
         raise BadInput(f"--sharding is '{asked.sharding}'", cure=f"one of {', '.join(_SHARDINGS)}")
-    wanted = {**(changes or {}), **dict(map(parse_change, asked.changes))}
+    wanted = dict(map(parse_change, asked.changes))
     if asked.iterations is not None:
         wanted["run.iterations"] = asked.iterations
-    recipe = read_recipe(asked.config, wanted)
+    recipe = read_recipe(asked.config, {**wanted, **(changes or {})})
     return TrainingRequest(
         recipe=recipe,
         folder=asked.out or Path("trainings") / f"{recipe.name}-seed{asked.seed}",
@@ -120,7 +143,7 @@ def parse_change(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def show(found: Any) -> None:
+def show(found: Conclusion) -> None:
     """Print what was measured of a training."""
     for note in found.notes:
         say(note)
@@ -157,7 +180,7 @@ def export_weights(
     training: Path, *, out: Path, keys: str, step: int | None, average: bool, projectors: bool
 ) -> ExitCode:
     """``refeval export-weights``."""
-    _need_packages()
+    need_packages()
     from refeval.generators.wan.checkpoints import KeyFormat
     from refeval.training.exporting import export
 
@@ -170,7 +193,7 @@ def export_weights(
     return ExitCode.OK
 
 
-def _described(folder: Path, step: int, found: Any) -> dict[str, Any]:
+def _described(folder: Path, step: int, found: Conclusion) -> dict[str, Any]:
     apart = found.separability
     return {
         "training": str(folder),
@@ -181,7 +204,7 @@ def _described(folder: Path, step: int, found: Any) -> dict[str, Any]:
     }
 
 
-def _need_packages() -> None:
+def need_packages() -> None:
     """Name what to install before a traceback does.
 
     Raises:

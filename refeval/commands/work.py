@@ -103,7 +103,7 @@ def _finish(run: Run, outcome: Outcome, *, report: bool, as_json: bool) -> ExitC
         from refeval.reports.totals import totals_table
 
         OUT.print(totals_table([run], published=False).transposed().terminal())
-    _say_statuses(run, outcome)
+    say_statuses(run, outcome)
     say_written(written)
     return code
 
@@ -119,7 +119,8 @@ def _totals(run: Run) -> list[Total]:
     return [run_total(suite, records, protocol=name) for name in (ProtocolName.V1_1, ProtocolName.STRICT)]
 
 
-def _say_statuses(run: Run, outcome: Outcome) -> None:
+def say_statuses(run: Run, outcome: Outcome) -> None:
+    """Say where a run is, how many of its tasks ended how, and how to learn why."""
     say(f"run folder  {run.folder}")
     for part, counts in evaluation.count_statuses(outcome).items():
         line = ", ".join(f"{number} {status}" for status, number in counts.items())

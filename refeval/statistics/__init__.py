@@ -17,6 +17,7 @@ from refeval.statistics.repeats import (
 )
 from refeval.statistics.results import Delta, Estimate, IntervalMethod, Resampling
 from refeval.statistics.scores import CaseScores, Reading, from_records
+from refeval.statistics.shares import Share, share_over_seeds
 from refeval.statistics.strata import Strata
 from refeval.statistics.testing import holm, permutation_p
 
@@ -31,6 +32,7 @@ __all__ = [
     "Plan",
     "Reading",
     "Resampling",
+    "Share",
     "Strata",
     "VarianceSplit",
     "aggregate",
@@ -46,6 +48,7 @@ __all__ = [
     "percentile_interval",
     "permutation_p",
     "plan_comparison",
+    "share_over_seeds",
     "split_variance",
     "wilson_interval",
 ]

@@ -9,7 +9,7 @@ the empty prompt, and latents of zeros).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -72,6 +72,16 @@ def collate(examples: Sequence[Example], text_tokens: int) -> Batch:
         present=present,
         emphasis=torch.stack(emphases) if len(emphases) == len(examples) else None,
     )
+
+
+def placed(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device."""
+    there = {
+        entry.name: tensor.to(device)
+        for entry in fields(batch)
+        if (tensor := getattr(batch, entry.name)) is not None
+    }
+    return replace(batch, **there)
 
 
 def draw_noise(flow: Flow, shape: Sequence[int], seed: int, positions: Sequence[int]) -> tuple[Drawn, Tensor]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,8 +92,15 @@ def write_checkpoint(training: Path, state: State, keep: int) -> Path:
     return target
 
 
-def read_checkpoint(folder: Path) -> State:
+def read_checkpoint(folder: Path, parts: Sequence[str] = PARTS) -> State:
     """Read a checkpoint, on the CPU.
+
+    Args:
+        folder: of the checkpoint.
+        parts: that are wanted; the others stay empty, and nobody looks at their files.
+
+    Returns:
+        its state; the memory of tensors may be the mapped files, which several processes share.
 
     Raises:
         CorruptFile: a file is missing or not as it was written.
@@ -102,23 +109,35 @@ def read_checkpoint(folder: Path) -> State:
     try:
         content = read_document(folder / DOCUMENT)
         tensors: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
-        for part, digest in content["sha256"].items():
+        for part in sorted({*content["sha256"]} & {*parts}):
             file = folder / f"{part}.safetensors"
-            if Mark.of(file).sha256 != digest:
+            if Mark.of(file).sha256 != content["sha256"][part]:
                 raise CorruptFile(f"{file}: the content does not match its sha256")
             stored = open_checkpoint(file, "").tensors
-            tensors[part] = {name: tensor.read().clone() for name, tensor in stored.items()}
+            tensors[part] = {name: tensor.read() for name, tensor in stored.items()}
         return State(step=int(content["step"]), loss_mean=float(content["loss_mean"]), **tensors)
     except (RefevalError, OSError, KeyError, TypeError, ValueError) as error:
         raise CorruptFile(f"{folder}: not a whole checkpoint ({error})", cure=cure) from error
 
 
-def last_good(training: Path) -> tuple[State | None, list[str]]:
-    """The last checkpoint that is whole, and what was wrong with those after it."""
+def recorded_sha256(folder: Path) -> dict[str, str]:
+    """sha256 of the files of a checkpoint by part, as they were written; the files themselves are not read.
+
+    Raises:
+        CorruptFile: its document is missing or damaged.
+    """
+    try:
+        return dict(read_document(folder / DOCUMENT)["sha256"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise CorruptFile(f"{folder}: not a whole checkpoint ({error})") from error
+
+
+def last_good(training: Path, parts: Sequence[str] = PARTS) -> tuple[State | None, list[str]]:
+    """The last checkpoint that is whole in the parts that are wanted, and what was wrong with those after it."""
     complaints: list[str] = []
     for _, folder in reversed(checkpoints(training)):
         try:
-            return read_checkpoint(folder), complaints
+            return read_checkpoint(folder, parts), complaints
         except CorruptFile as error:
             complaints.append(error.what)
     return None, complaints
@@ -128,3 +147,5 @@ def remove_leftovers(training: Path) -> None:
     """Remove what a killed process left half-written; nobody else may be training here."""
     for path in (training / "checkpoints").glob(".step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in training.glob(".*.tmp"):
+        path.unlink(missing_ok=True)

@@ -7,12 +7,15 @@ starts from the network as it was.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from refeval.generators.wan.transformer import Prediction, ReferenceTransformer
+from refeval.generators.wan.transformer import ReferenceTransformer
+
+_Found = TypeVar("_Found")
 
 
 class DualReferenceTransformer(ReferenceTransformer):
@@ -49,21 +52,20 @@ class DualReferenceTransformer(ReferenceTransformer):
         return dual
 
 
-class FeatureForward:
+class FeatureForward(Generic[_Found]):
     """The forward of a dual network for one clip: gives it the features wherever its references are not dropped.
 
     Args:
-        network: the network.
+        network: the network, or what stands for its forward.
         features: (1, M, tokens of one, V).
     """
 
-    def __init__(self, network: DualReferenceTransformer, features: Tensor) -> None:
+    def __init__(self, network: Callable[..., _Found], features: Tensor) -> None:
         self._network = network
         self._features = features
 
-    def __call__(self, *, reference_latents: Tensor, **inputs: Any) -> Prediction:
+    def __call__(self, *, reference_latents: Tensor, **inputs: Any) -> _Found:
         """As the network's; references of zeros have features of zeros."""
         shown = reference_latents.abs().amax(dim=(1, 3, 4)) > 0
         features = torch.where(shown[:, :, None, None], self._features, 0)
-        found: Prediction = self._network(reference_latents=reference_latents, reference_features=features, **inputs)
-        return found
+        return self._network(reference_latents=reference_latents, reference_features=features, **inputs)

@@ -1,45 +1,62 @@
 """One training on one process or many: who has which samples, how gradients meet, where parameters lie.
 
-Processes are started by ``accelerate launch`` (docs/training.md). Without sharding every process holds everything and
-gradients are averaged (DDP); sharded, parameters, gradients and the state of the optimizer are spread over the
-processes block by block (FSDP2). accelerate itself shards on GPUs only, so ``fully_shard`` of torch is used as it is,
-and tests hold it against one process on a CPU.
+Processes are started by ``accelerate launch`` or ``torchrun`` (docs/training.md). Without sharding every process holds
+everything and gradients are averaged (DDP); sharded, parameters, gradients and the state of the optimizer are spread
+over the processes block by block (FSDP2). accelerate itself shards on GPUs only, so ``fully_shard`` of torch is used as
+it is, and tests hold it against one process on a CPU.
+
+Parameters are float32 wherever they lie; with ``bf16`` the forward pass runs under autocast, sharded or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from refeval.errors import ExitCode, RefevalError
 from refeval.training.flow import Drawn
 from refeval.training.objective import Batch, Losses
 from refeval.training.parameters import Trained
 
 Sharding = Literal["auto", "yes", "no"]
 
+# The main process may write a large checkpoint, or draw clips, for an hour or two while the others wait for it. One
+# that is gone is not waited for: the launcher ends the others.
+_PATIENCE = timedelta(hours=6)
+
+
+class Abandoned(RefevalError):
+    """Another process of the training has failed, and said why."""
+
+    exit_code = ExitCode.INCOMPLETE
+
 
 class Engine:
     """The processes of a training, seen from one of them.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu`` or ``cuda``; one that is there.
         precision: of the forward pass, ``bf16`` or ``fp32``.
         sharding: ``auto``: on several GPUs.
     """
 
     def __init__(self, *, device: str, precision: str, sharding: Sharding = "auto") -> None:
         cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-        self._precision = precision
-        # Sharded modules cast their parameters themselves.
-        self._accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no")
+        # Autocast is this class's own: accelerate's would keep a copy of every weight until the pass has ended.
+        patience = InitProcessGroupKwargs(timeout=_PATIENCE)
+        self._accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patience])
+        self._half = precision == "bf16"
         self.device: torch.device = self._accelerator.device
         self.processes: int = self._accelerator.num_processes
         self.rank: int = self._accelerator.process_index
@@ -56,19 +73,17 @@ class Engine:
         if not self.sharded:
             self._module = self._accelerator.prepare_model(trained.to(self.device))
             return
-        policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16 if self._precision == "bf16" else None, reduce_dtype=torch.float32
-        )
         mesh = init_device_mesh(self.device.type, (self.processes,))
-        # Shards are cut from what every process has made alike, so nothing has to be sent around.
+        # Shards are cut from what every process has made alike, so nothing has to be sent around; block by block, so
+        # that no GPU ever holds everything.
         for block in trained.network.blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy)
-        self._module = fully_shard(trained.to(self.device), mesh=mesh, mp_policy=policy)
+            fully_shard(block, mesh=mesh)
+        self._module = fully_shard(trained.to(self.device), mesh=mesh)
 
     @property
     def trained(self) -> Trained:
         """The module, without the wrapper of many processes."""
-        plain: Trained = self._accelerator.unwrap_model(self._module, keep_fp32_wrapper=False)
+        plain: Trained = self._accelerator.unwrap_model(self._module)
         return plain
 
     def parameters(self) -> dict[str, Tensor]:
@@ -77,16 +92,18 @@ class Engine:
 
     def losses(self, batch: Batch, drawn: Drawn, noise: Tensor) -> Losses:
         """One forward pass of this process's samples."""
-        found: Losses = self._module(batch, drawn, noise)
-        return found
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half, cache_enabled=False):
+            error, positive, negative, total = self._module(batch, drawn, noise)
+        return Losses(error=error, positive=positive, negative=negative, total=total)
 
     @contextmanager
     def accumulating(self, *, last: bool) -> Iterator[None]:
-        """A backward pass; gradients of the processes meet in the last one of an iteration only."""
-        if isinstance(self._module, FSDPModule):
-            self._module.set_requires_gradient_sync(last)
-            yield
-        elif last or self.processes == 1:
+        """A forward and a backward pass of an iteration.
+
+        Without sharding the gradients of the processes meet in the last one only. Sharded they meet in each: until then
+        every process would hold the gradient of all parameters.
+        """
+        if last or self.sharded or self.processes == 1:
             yield
         else:
             with self._module.no_sync():
@@ -98,8 +115,20 @@ class Engine:
 
     def clip(self, most: float) -> Tensor:
         """The norm of the gradient over all processes; it is scaled down to ``most`` where that is above 0."""
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters().values()), most or float("inf"), foreach=False)
+        parameters = list(self.parameters().values())
+        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if most:
+            clip_grads_with_norm_(parameters, most, norm)
         return whole(norm)
+
+    def gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors on the CPU, in the main process; the others help, and get none. All of them have to ask."""
+        found = {}
+        for name, tensor in tensors.items():
+            full = whole(tensor.detach())
+            if self.is_main:
+                found[name] = full.cpu()
+        return found
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the processes."""
@@ -114,9 +143,29 @@ class Engine:
             return flag
         return bool(self._accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum") > 0)
 
-    def wait(self) -> None:
-        """For all processes to come here."""
-        self._accelerator.wait_for_everyone()
+    def told(self, number: int) -> int:
+        """The main process's number; all of them have to ask."""
+        if self.processes == 1:
+            return number
+        return int(broadcast(torch.tensor(number, device=self.device)))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that may fail in one process: it then fails in all, and none waits for one that is gone.
+
+        Raises:
+            Abandoned: it has failed in another process only.
+        """
+        failed: RefevalError | None = None
+        try:
+            yield
+        except RefevalError as error:
+            failed = error
+        if self.any(failed is not None):
+            raise failed or Abandoned(
+                f"process {self.rank} of the training ends because another has failed",
+                cure="see what that one says: it may stand above or below this",
+            )
 
     def close(self) -> None:
         """Leave the group of processes."""
@@ -129,12 +178,27 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """What of each tensor lies in this process, detached; it shares its memory."""
+    return [
+        tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in (one.detach() for one in tensors)
+    ]
+
+
 def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
-    """A full tensor, spread and placed as ``like`` is; a scalar state stays as it is."""
-    if isinstance(like, DTensor) and tensor.shape == like.shape:
-        placed: Tensor = distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
-        return placed
-    return tensor.to(like.device) if tensor.shape == like.shape else tensor
+    """A copy of a full tensor, spread and placed as ``like`` is; a scalar state stays as it is.
+
+    Args:
+        tensor: on the CPU; the same in all processes.
+        like: a parameter.
+    """
+    if tensor.shape != like.shape:
+        return tensor.clone()
+    if isinstance(like, DTensor):
+        on_device = tensor.to(like.device)
+        placed: Tensor = distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)
+        return placed.clone()
+    return tensor.to(like.device, copy=True)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +25,17 @@ from refeval import __version__
 from refeval.documents import read_document, write_document
 from refeval.errors import BadInput
 from refeval.leases import LeaseBook
+from refeval.receipts import Mark
 from refeval.runs import environment, git_commit
 from refeval.training.checkpoints import State, checkpoint_folder, last_good, read_checkpoint
 from refeval.training.recipe import Recipe, parse_recipe
 
 DOCUMENT = "training.json"
 SCHEMA_VERSION = 1
-# May be changed when a training goes on: they decide what is kept and shown, not what is trained.
-_FREE = ("keep", "save_every", "sample_every", "explode")
+# May be changed when a training goes on: they decide what is kept and shown, or how much is done at once.
+_FREE = ("keep", "save_every", "sample_every", "explode", "micro_batch", "checkpointing")
+_WEIGHTS = ("parameters", "average")
+_LEASES = "leases"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,8 @@ class TrainingDocument:
     Attributes:
         recipe: everything that decides what is made.
         seed: of everything random.
-        data: sha256 of the rows, by the file's name.
-        start: sha256 of the weights it starts from, by the file's name, where those are not the base's own.
+        data: sha256 of the files of rows, in their order, which decides which row a number means; see :func:`digests`.
+        start: likewise of the weights it starts from, where those are not the base's own.
         ablation: its place in a study, ``{"study": ..., "member": ...}``, or None.
     """
 
@@ -67,29 +70,54 @@ class TrainingDocument:
         }
 
 
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """The sha256 of files, by number and name.
+
+    Raises:
+        BadInput: one is missing.
+    """
+    found = {}
+    for number, path in enumerate(paths, start=1):
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file")
+        found[f"{number}:{path.name}"] = Mark.of(path).sha256
+    return found
+
+
 def begin_training(folder: Path, document: TrainingDocument) -> None:
-    """Make the folder, or see that it holds the same training.
+    """Write the document of a new training, or see that the folder holds the same one; to be called :func:`alone`.
+
+    Raises:
+        BadInput, CorruptFile: as :func:`check_folder`.
+        DiskFull: no space for it.
+    """
+    check_folder(folder, document)
+    path = folder / DOCUMENT
+    if path.is_file():
+        return
+    write_document(
+        path,
+        {
+            "schema_version": SCHEMA_VERSION,
+            **document.identity(),
+            "recipe": document.recipe.described(),
+            "refeval_version": __version__,
+            "environment": environment(),
+            "git_commit": git_commit(),
+        },
+    )
+
+
+def check_folder(folder: Path, document: TrainingDocument) -> None:
+    """See that a folder is new, or holds the same training; nothing is written.
 
     Raises:
         BadInput: another training is here, or something else.
         CorruptFile: its document is damaged.
-        DiskFull: no space for it.
     """
-    path = folder / DOCUMENT
-    if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+    if not (folder / DOCUMENT).is_file():
+        if folder.is_dir() and any(map(_is_strange, folder.iterdir())):
             raise BadInput(f"{folder}: holds other files and no {DOCUMENT}", cure="give --out with a new folder")
-        write_document(
-            path,
-            {
-                "schema_version": SCHEMA_VERSION,
-                **document.identity(),
-                "recipe": document.recipe.described(),
-                "refeval_version": __version__,
-                "environment": environment(),
-                "git_commit": git_commit(),
-            },
-        )
         return
     there, wanted = read_training(folder).identity(), document.identity()
     differing = _differing(there, wanted)
@@ -132,7 +160,7 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         BadInput: another command is training here.
     """
-    with LeaseBook(folder / "leases").hold("training") as ours:
+    with LeaseBook(folder / _LEASES).hold("training") as ours:
         if not ours:
             raise BadInput(f"{folder}: another command is training here", cure="wait for it, or give another --out")
         yield
@@ -155,14 +183,19 @@ def trained_tensors(folder: Path, *, step: int | None = None, average: bool = Tr
     """
     state: State | None
     if step is None:
-        state, _ = last_good(folder)
+        state, _ = last_good(folder, _WEIGHTS)
     else:
         path = checkpoint_folder(folder, step)
-        state = read_checkpoint(path) if path.is_dir() else None
+        state = read_checkpoint(path, _WEIGHTS) if path.is_dir() else None
     if state is None:
         which = "checkpoint" if step is None else f"checkpoint of iteration {step}"
         raise BadInput(f"{folder}: there is no {which}", cure="train first; checkpoints/ shows what there is")
     return state.step, (state.average if average and state.average else state.parameters)
+
+
+def _is_strange(path: Path) -> bool:
+    """Whether no training has put it there before it wrote its document."""
+    return path.name != _LEASES and not (path.name.startswith(".") and path.name.endswith(".tmp"))
 
 
 def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any], place: str = "") -> list[tuple[str, Any, Any]]:

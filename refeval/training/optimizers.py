@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from refeval.training.engine import own_parts
 from refeval.training.recipe import OptimizerSettings
 
 # Momentum of Muon as its authors use it.
@@ -80,10 +81,10 @@ class Average:
     def __init__(self, parameters: dict[str, Tensor], decay: float) -> None:
         self._decay = decay
         self.tensors = {name: tensor.detach().clone() for name, tensor in parameters.items()}
+        self._parameters = parameters
 
     @torch.no_grad()
-    def update(self, parameters: dict[str, Tensor], step: int) -> None:
-        """After iteration ``step`` (from 0)."""
+    def update(self, step: int) -> None:
+        """Take the parameters as they are after iteration ``step`` (from 0)."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        for name, tensor in parameters.items():
-            self.tensors[name].lerp_(tensor.detach(), 1 - decay)
+        torch._foreach_lerp_(own_parts(self.tensors.values()), own_parts(self._parameters.values()), 1 - decay)

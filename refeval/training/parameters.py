@@ -13,7 +13,7 @@ from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.alignment import Projector
 from refeval.training.dual import DualReferenceTransformer
 from refeval.training.flow import Drawn
-from refeval.training.objective import Batch, Losses, Objective
+from refeval.training.objective import Batch, Objective
 from refeval.training.recipe import Recipe
 from refeval.training.worlds import World
 
@@ -35,9 +35,14 @@ class Trained(nn.Module):
         self.projectors = nn.ModuleList(projectors)
         self._objective = objective
 
-    def forward(self, batch: Batch, drawn: Drawn, noise: Tensor) -> Losses:
-        """The losses of a batch; a method of the module, so that wrappers for many processes see the pass."""
-        return self._objective.losses(self.network, cast("list[Projector]", [*self.projectors]), batch, drawn, noise)
+    def forward(self, batch: Batch, drawn: Drawn, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The losses of a batch, field by field as in :class:`Losses`.
+
+        A method of the module, so that wrappers for many processes see the pass; they look for tensors in tuples only.
+        """
+        projectors = cast("list[Projector]", [*self.projectors])
+        found = self._objective.losses(self.network, projectors, batch, drawn, noise)
+        return found.error, found.positive, found.negative, found.total
 
 
 def make_trained(recipe: Recipe, world: World, seed: int) -> Trained:

@@ -201,6 +201,7 @@ class TestbedSettings:
         guidance: scale of the references when clips are drawn.
         guidance_text: scale of the prompt.
         steps: of the solver.
+        assessed_clips: how many clips of each number of subjects the measures at the end are taken of.
     """
 
     subjects: tuple[int, ...] = (1,)
@@ -212,6 +213,7 @@ class TestbedSettings:
     guidance: float = 2.0
     guidance_text: float = 2.0
     steps: int = 12
+    assessed_clips: int = 128
 
 
 @dataclass(frozen=True, kw_only=True)

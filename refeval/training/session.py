@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from refeval.devices import pick_device
 from refeval.errors import BadInput
 from refeval.place import Place
-from refeval.receipts import Mark
+from refeval.stored_weights import open_checkpoint
+from refeval.training.checkpoints import checkpoints
+from refeval.training.conclusion import ASSESSMENT
 from refeval.training.engine import Engine, Sharding
-from refeval.training.folder import TrainingDocument, alone, begin_training
+from refeval.training.folder import TrainingDocument, alone, begin_training, check_folder, digests
 from refeval.training.observation import Observer
 from refeval.training.recipe import Recipe
 from refeval.training.trainer import Reading, Trainer
 from refeval.training.worlds import World
+
+# Networks that learn something, or at least run, on a CPU.
+_SMALL = ("sprites", "wan-tiny")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,39 +79,59 @@ def train(request: TrainingRequest, observe: Observe, complain: Callable[[str], 
     Args:
         request: what is asked for.
         observe: opens the observer; called in the main process only, once the folder is this training's.
-        complain: told of checkpoints that are damaged and passed over.
+        complain: told of checkpoints that are damaged and passed over; in the main process only, too.
 
     Raises:
         RefevalError: as :meth:`Trainer.run`, :func:`begin_training` and :func:`open_world`.
     """
-    recipe = request.recipe
+    recipe, folder = request.recipe, request.folder
+    _check_device(recipe, request.place.device)
     engine = Engine(device=request.place.device, precision=recipe.run.precision, sharding=request.sharding)
-    _check_shares(recipe, engine.processes)
-    document = document_of(request)
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
-        if engine.is_main:
-            begin_training(request.folder, document)
-            stack.enter_context(alone(request.folder))
-        engine.wait()
-        world = open_world(request, str(engine.device))
+        # Nothing is written before it is certain that there is something to train.
+        with engine.together():
+            _check_shares(recipe, engine.processes)
+            world = open_world(request, str(engine.device))
+            document = document_of(request) if engine.is_main else None
+            if document is not None:
+                check_folder(folder, document)
         trainer = Trainer(
             recipe=recipe,
             world=world,
-            folder=request.folder,
+            folder=folder,
             seed=request.seed,
             engine=engine,
             reading=request.reading,
         )
-        complaints = trainer.resume()
+        with engine.together():
+            if document is not None:
+                stack.enter_context(alone(folder))
+                begin_training(folder, document)
+        for complaint in trainer.resume():
+            complain(complaint)
         observer = None
-        if engine.is_main:
-            for complaint in complaints:
-                complain(complaint)
-            observer = observe()
-            stack.callback(observer.close)
+        with engine.together():
+            if engine.is_main:
+                observer = observe()
+                stack.callback(observer.close)
         trainer.run(observer)
         return Finished(step=trainer.step, world=world, skipped=trainer.skipped, main=engine.is_main)
+
+
+def is_complete(request: TrainingRequest) -> bool:
+    """Whether the training in a folder came to its end and was measured; nothing is written.
+
+    Raises:
+        BadInput: the folder holds another training, or something else, or a file of the request is missing.
+        CorruptFile: its document is damaged.
+    """
+    recipe, folder = request.recipe, request.folder
+    check_folder(folder, document_of(request))
+    last = max((step for step, _ in checkpoints(folder)), default=0)
+    # What is measured of a training is written after its last checkpoint.
+    measured = recipe.network.base != "sprites" or (folder / ASSESSMENT).is_file()
+    return last == recipe.run.iterations and measured
 
 
 def open_world(request: TrainingRequest, device: str) -> World:
@@ -143,22 +169,22 @@ def document_of(request: TrainingRequest) -> TrainingDocument:
     """What the folder will hold of the request.
 
     Raises:
-        BadInput: a file is missing.
+        BadInput, MissingPrerequisite: a file is missing.
+        CorruptFile: the weights to start from are damaged.
     """
+    start = open_checkpoint(request.start, request.recipe.network.base).files if request.start else ()
     return TrainingDocument(
         recipe=request.recipe,
         seed=request.seed,
-        data=_digests(request.rows),
-        start=_digests((request.start,) if request.start else ()),
+        data=digests(request.rows),
+        start=digests(start),
         ablation=request.ablation,
     )
 
 
-def _digests(paths: Sequence[Path]) -> dict[str, str]:
-    for path in paths:
-        if not path.is_file():
-            raise BadInput(f"{path}: no such file")
-    return {path.name: Mark.of(path).sha256 for path in paths}
+def _check_device(recipe: Recipe, asked: str) -> None:
+    base = recipe.network.base
+    pick_device(asked, base, on_cpu=None if base in _SMALL else "hours for one iteration")
 
 
 def _check_shares(recipe: Recipe, processes: int) -> None:

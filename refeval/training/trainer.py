@@ -6,7 +6,7 @@ import contextlib
 import math
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,21 @@ from torch import Tensor
 from refeval.errors import ExitCode, RefevalError
 from refeval.faults import fault_point
 from refeval.signals import no_interruption, stop_received
-from refeval.training.batches import collate, draw_noise, drop
-from refeval.training.checkpoints import State, checkpoints, last_good, remove_leftovers, write_checkpoint
-from refeval.training.engine import Engine, laid_out, load_parameters, whole
-from refeval.training.examples import Encoder, Sample, Source
+from refeval.training.batches import collate, draw_noise, drop, placed
+from refeval.training.checkpoints import (
+    State,
+    checkpoint_folder,
+    checkpoints,
+    last_good,
+    read_checkpoint,
+    remove_leftovers,
+    write_checkpoint,
+)
+from refeval.training.engine import Engine, laid_out, load_parameters
+from refeval.training.examples import Sample, Source
 from refeval.training.feeding import feed, own_positions
-from refeval.training.objective import Losses
+from refeval.training.flow import Drawn
+from refeval.training.objective import Batch, Losses
 from refeval.training.observation import Observer, Observers, StepReport
 from refeval.training.optimizers import Average, make_optimizers, rate, set_rate
 from refeval.training.parameters import make_trained, network_of
@@ -89,8 +98,6 @@ class Trainer:
         self._step = 0
         self._loss_mean = 0.0
         self._source: Source = world.source()
-        self._encoder: Encoder = world.encoder()
-        self._empty_text = self._encoder.text("")
         self._with_teacher = recipe.objective.depth > 0 or recipe.references == "dual"
 
     @property
@@ -109,17 +116,19 @@ class Trainer:
         Returns:
             what is wrong with later checkpoints, which are passed over.
         """
-        if self._engine.is_main:
-            remove_leftovers(self.folder)
-        self._engine.wait()
-        state, complaints = last_good(self.folder)
+        engine, complaints = self._engine, list[str]()
+        state: State | None = None
+        with engine.together():
+            if engine.is_main:
+                remove_leftovers(self.folder)
+                state, complaints = last_good(self.folder)
+        # Who reads a folder over a network may not see yet, or see no longer, what another does.
+        step = engine.told(state.step if state else 0)
+        with engine.together():
+            if step and state is None:
+                state = read_checkpoint(checkpoint_folder(self.folder, step))
         if state is not None:
-            load_parameters(self._engine.trained, state.parameters)
-            self._load_optimizers(state)
-            if self._average is not None:
-                for name, tensor in self._average.tensors.items():
-                    tensor.copy_(laid_out(state.average[name], tensor))
-            self._step, self._loss_mean = state.step, state.loss_mean
+            self._load(state)
         return complaints
 
     def run(self, observer: Observer | None = None) -> None:
@@ -138,7 +147,10 @@ class Trainer:
         """
         run, engine = self.recipe.run, self._engine
         self._observer = observer or Observers()
-        self._observer.begin(self._step)
+        with engine.together():
+            self._encoder = self._world.encoder()
+            self._empty_text = self._encoder.text("")
+            self._observer.begin(self._step)
         samples = feed(self._source, self._groups(), ahead=self._reading.ahead, threads=self._reading.threads)
         with no_interruption(), contextlib.closing(samples):
             while self._step < run.iterations:
@@ -153,16 +165,17 @@ class Trainer:
 
     def keep(self) -> None:
         """Write a checkpoint of now; all processes have to come here."""
+        engine = self._engine
         state = State(
             step=self._step,
             loss_mean=self._loss_mean,
-            parameters=_gathered(self._parameters),
-            optimizers=_gathered(self._optimizer_tensors()),
-            average=_gathered(self._average.tensors) if self._average else {},
+            parameters=engine.gathered(self._parameters),
+            optimizers=engine.gathered(self._optimizer_tensors()),
+            average=engine.gathered(self._average.tensors) if self._average else {},
         )
-        if self._engine.is_main:
-            write_checkpoint(self.folder, state, self.recipe.run.keep)
-        self._engine.wait()
+        with engine.together():
+            if engine.is_main:
+                write_checkpoint(self.folder, state, self.recipe.run.keep)
 
     def _groups(self) -> Iterator[Sequence[int]]:
         """The positions of every micro-batch still to come."""
@@ -178,46 +191,47 @@ class Trainer:
         count = run.global_batch // engine.processes // run.micro_batch
         parts = []
         for index in range(count):
-            positions, read = next(samples)
+            with engine.together():
+                batch, drawn, noise = self._batch(*next(samples))
             with engine.accumulating(last=index == count - 1):
-                losses, gate = self._losses(positions, read)
+                losses = engine.losses(batch, drawn, noise)
                 engine.backward(losses.total / count)
-            parts.append(_packed(losses, gate))
+            parts.append(_packed(losses, drawn.gate(self.recipe.objective.gate_power).mean()))
         values = engine.mean(torch.stack(parts).mean(dim=0)).tolist()
-        self._refuse_divergence(values[0])
         norm = float(engine.clip(self.recipe.optimizer.clip_norm))
+        self._refuse_divergence(values[0], norm)
         share = rate(self.recipe.optimizer, run.iterations, self._step)
         self._move(share)
         self._loss_mean = _MEAN_DECAY * self._loss_mean + (1 - _MEAN_DECAY) * values[0]
         self._step += 1
         fault_point("trained")
-        if engine.is_main:
-            seconds = time.perf_counter() - began
-            self._observer.step(self._report(values, norm, share, seconds))
+        with engine.together():
+            if engine.is_main:
+                seconds = time.perf_counter() - began
+                self._observer.step(self._report(values, norm, share, seconds))
 
-    def _losses(self, positions: Sequence[int], samples: list[Sample]) -> tuple[Losses, Tensor]:
-        """The losses of a micro-batch, and the mean of its gates."""
-        data, objective, device = self.recipe.data, self.recipe.objective, self._engine.device
-        with torch.no_grad():
-            examples = self._encoder.examples(samples, with_teacher=self._with_teacher)
-            dropped = [
-                drop(example, self._empty_text, data, self._seed, position)
-                for example, position in zip(examples, positions, strict=True)
-            ]
-            batch = collate(dropped, self._world.text_tokens)
-            drawn, noise = draw_noise(objective.flow, batch.latents.shape[1:], self._seed, positions)
-        losses = self._engine.losses(batch, drawn, noise.to(device))
-        return losses, drawn.gate(objective.gate_power).mean()
+    @torch.no_grad()
+    def _batch(self, positions: Sequence[int], samples: list[Sample]) -> tuple[Batch, Drawn, Tensor]:
+        """A micro-batch, its noise levels and its noise, on the device."""
+        data, flow, device = self.recipe.data, self.recipe.objective.flow, self._engine.device
+        examples = self._encoder.examples(samples, with_teacher=self._with_teacher)
+        dropped = [
+            drop(example, self._empty_text, data, self._seed, position)
+            for example, position in zip(examples, positions, strict=True)
+        ]
+        batch = placed(collate(dropped, self._world.text_tokens), device)
+        drawn, noise = draw_noise(flow, batch.latents.shape[1:], self._seed, positions)
+        return batch, drawn, noise.to(device)
 
-    def _refuse_divergence(self, loss: float) -> None:
+    def _refuse_divergence(self, loss: float, norm: float) -> None:
         """Parameters have not moved yet: what the last checkpoint holds is untouched by the bad iteration."""
         mean = self._loss_mean / (1 - _MEAN_DECAY**self._step) if self._step else 0.0
         exploded = self._step >= _MEAN_YOUNG and loss > self.recipe.run.explode * mean
-        if math.isfinite(loss) and not exploded:
+        if math.isfinite(loss) and math.isfinite(norm) and not exploded:
             return
         folder = next((folder for _, folder in reversed(checkpoints(self.folder))), None)
         raise Diverged(
-            f"the loss of iteration {self._step + 1} is {loss:g}",
+            f"the loss of iteration {self._step + 1} is {loss:g}, the norm of its gradient {norm:g}",
             details=(
                 ("mean before", f"{mean:g}"),
                 ("allowed", f"finite, and at most {self.recipe.run.explode:g} times the mean"),
@@ -233,7 +247,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
-            self._average.update(self._parameters, self._step)
+            self._average.update(self._step)
 
     def _report(self, values: list[float], norm: float, share: float, seconds: float) -> StepReport:
         depth = self.recipe.objective.depth
@@ -255,12 +269,13 @@ class Trainer:
 
     def _show_clips(self) -> None:
         """Clips of the averaged weights where they are kept, else of the weights; by the main process."""
-        tensors = _gathered(self._average.tensors if self._average else self._parameters)
-        if self._engine.is_main:
-            network = network_of(self.recipe, self._world, tensors)
-            drawn = self._world.draw(network, self._world.shown(_SHOWN_CLIPS), seed=self._seed)
-            self._observer.clips(self._step, drawn)
-        self._engine.wait()
+        engine = self._engine
+        tensors = engine.gathered(self._average.tensors if self._average else self._parameters)
+        with engine.together():
+            if engine.is_main:
+                network = network_of(self.recipe, self._world, tensors)
+                drawn = self._world.draw(network, self._world.shown(_SHOWN_CLIPS), seed=self._seed)
+                self._observer.clips(self._step, drawn)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         names = {parameter: name for name, parameter in self._parameters.items()}
@@ -271,7 +286,12 @@ class Trainer:
             for key, value in values.items()
         }
 
-    def _load_optimizers(self, state: State) -> None:
+    def _load(self, state: State) -> None:
+        self._step, self._loss_mean = state.step, state.loss_mean
+        load_parameters(self._engine.trained, state.parameters)
+        if self._average is not None:
+            for name, tensor in self._average.tensors.items():
+                tensor.copy_(laid_out(state.average[name], tensor))
         for key, value in state.optimizers.items():
             number, rest = key.split(".", 1)
             name, kind = rest.rsplit(".", 1)
@@ -282,10 +302,6 @@ class Trainer:
 def _packed(losses: Losses, gate: Tensor) -> Tensor:
     first = torch.stack([losses.total.detach(), losses.error.detach(), gate.to(losses.total.device)])
     return torch.cat([first, losses.positive.detach(), losses.negative.detach()])
-
-
-def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: whole(tensor.detach()).cpu() for name, tensor in tensors.items()}
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -90,6 +90,17 @@ def negative_prompt_of(inference: RefAlign) -> str:
     return "" if found.wording is Wording.OWN else found.text
 
 
+def teacher_of(recipe: Recipe, base: ModelSpec, store: WeightsStore, device: torch.device) -> Teacher:
+    """The teacher of a recipe; a small random one, whatever its name, for the tiny base.
+
+    Raises:
+        BadInput, MissingPrerequisite, CorruptFile: as :func:`teachers_for`.
+    """
+    if base.tiny:
+        return tiny_teacher(_TINY_WIDTH)
+    return teachers_for(recipe.teacher, partial(find_teacher, store), device)
+
+
 class WanWorld(World):
     """Rows of videos, and a transformer of Wan2.1.
 
@@ -220,9 +231,7 @@ class WanWorld(World):
         return EncodedRows(folder)
 
     def _teacher(self) -> Teacher:
-        if self._spec.tiny:
-            return tiny_teacher(_TINY_WIDTH)
-        return teachers_for(self._recipe.teacher, partial(find_teacher, self._store), self._parts.device)
+        return teacher_of(self._recipe, self._spec, self._store, self._parts.device)
 
     @cached_property
     def _encoder(self) -> WanEncoder:

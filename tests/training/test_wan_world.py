@@ -78,7 +78,7 @@ def test_examples_fit_the_objective(rows: Path, sample: Sample) -> None:
     trained = make_trained(recipe, world, 0)
     batch = collate(world.encoder().examples([sample], with_teacher=True), world.text_tokens)
     drawn, noise = draw_noise(recipe.objective.flow, batch.latents.shape[1:], 0, [0])
-    losses = trained(batch, drawn, noise)
+    losses = recipe.objective.losses(trained.network, list(trained.projectors), batch, drawn, noise)
     losses.total.backward()
     assert losses.positive.shape == (2,) and bool(losses.total.isfinite())
     gradients = [parameter.grad for parameter in trained.projectors.parameters()]
@@ -134,7 +134,9 @@ def test_clips_are_drawn_as_the_generator_renders_them(rows: Path, sample: Sampl
     generator = load_generator("refalign-tiny:steps=2,matting=none,negative_prompt=,together=no", Place(device="cpu"))
     generator.foresee([case])
     generator.prepare(clip)
-    rendered = generator.render(RenderJob(case=case, seed=7, clip=clip, scratch=tmp_path, log=tmp_path / "log", notes={}))
+    rendered = generator.render(
+        RenderJob(case=case, seed=7, clip=clip, scratch=tmp_path, log=tmp_path / "log", notes={})
+    )
     generator.close()
     assert np.array_equal(drawn.frames, rendered.frames)
 

@@ -238,8 +238,9 @@ def _kinds(file: RowFile) -> NDArray[np.int8]:
             # For the message that any other reader would get.
             parse_row(file.text(wrong - 1)[0], file=file.path, line=wrong)
         return np.fromiter(map(PAIRS.index, values), np.int8, len(values))
-    rows = Rows([file])
-    return np.fromiter((PAIRS.index(row.pair) for row in rows), np.int8, len(rows))
+    texts = (file.text(index) for index in range(len(file)))
+    rows = (parse_row(text, file=file.path, line=line) for text, line in texts)
+    return np.fromiter((PAIRS.index(row.pair) for row in rows), np.int8, len(file))
 
 
 def open_rows(files: Path | Sequence[Path]) -> Rows:

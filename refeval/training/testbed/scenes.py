@@ -83,7 +83,7 @@ def foreground(frames: NDArray[np.uint8], scene: Scene) -> NDArray[np.bool_]:
 
 def plain_reference(subject: Subject, recipe: Recipe) -> NDArray[np.uint8]:
     """A subject upright on white, as references are given at inference."""
-    height, width = _reference_size(recipe)
+    height, width = reference_size(recipe)
     return draw_reference(subject, height, width)
 
 
@@ -109,7 +109,7 @@ class SpritesSource(Source):
 
     def _reference(self, actor: Actor, pair: PairKind, rng: np.random.Generator) -> NDArray[np.uint8]:
         """Regular: cut out as the clip shows the subject, then augmented; cross: seen on another occasion."""
-        height, width = _reference_size(self._recipe)
+        height, width = reference_size(self._recipe)
         if pair == "cross":
             pose = Pose(radius=_RADIUS, angle=_TURN * float(rng.uniform(-1, 1)), mirror=bool(rng.random() < 0.5))
             return draw_reference(actor.subject, height, width, pose)
@@ -128,5 +128,6 @@ def make_sample(
     return Sample(key=key, prompt=scene.prompt(), frames=frames, references=references, pair=pair, emphasis=weights)
 
 
-def _reference_size(recipe: Recipe) -> tuple[int, int]:
+def reference_size(recipe: Recipe) -> tuple[int, int]:
+    """Height and width of references in pixels."""
     return recipe.data.height * REFERENCE_SCALE, recipe.data.width * REFERENCE_SCALE

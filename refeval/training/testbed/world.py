@@ -24,7 +24,6 @@ from refeval.training.worlds import DrawnClip, Measure, View, World
 _TIMESTEP_WIDTH, _FEED_FORWARD, _ROTARY_LENGTH = 64, 4, 64
 # Background, and a motion for each of three subjects.
 _TEXT_TOKENS = 4
-_ASSESSED_CLIPS = 128
 
 
 class SpritesWorld(World):
@@ -90,7 +89,7 @@ class SpritesWorld(World):
 
     def assess(self, network: ReferenceTransformer, *, seed: int) -> Sequence[Measure]:
         """As :func:`refeval.training.testbed.assessment.assess`."""
-        return assess(self, network, self._recipe, clips=_ASSESSED_CLIPS, seed=seed)
+        return assess(self, network, self._recipe, clips=self._recipe.testbed.assessed_clips, seed=seed)
 
     def draw(self, network: ReferenceTransformer, samples: Sequence[Sample], *, seed: int) -> list[DrawnClip]:
         """All at once; the seed is that of the noise."""

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("ijson", reason="ijson is not installed (pip install 'refeval[train]')")
 
-from refeval.errors import BadInput
+from refeval.errors import BadInput, MissingPrerequisite
 from refeval.training.data.importing import Tally, Videos, write_rows
 from refeval.training.data.masks import decode_mask
 from refeval.training.data.media import read_references
@@ -320,6 +320,22 @@ def test_nothing_to_write_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     texts = [text for _, text in caught.value.details]
     assert "1  no prompt" in texts
     assert "1  there is no mask in the frame" in texts
+
+
+def test_every_byte_is_counted_once(tmp_path: Path) -> None:
+    sources = [tmp_path / "one.json", tmp_path / "two.json"]
+    sources[0].write_text(keyed({str(number): record() for number in range(300)}))
+    sources[1].write_text(json.dumps([record()]))
+    seen: list[int] = []
+    assert len(list(read_opens2v(sources, Tally(), seen.append))) == 301
+    assert sum(seen) == sum(source.stat().st_size for source in sources)
+    assert len(seen) > 3, "a large file is told of on the way"
+
+
+def test_without_the_parser_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ijson", None)
+    with pytest.raises(MissingPrerequisite, match=r"pip install 'refeval\[train\]'"):
+        _import(tmp_path, {"a": record()})
 
 
 _GROWTH = """

@@ -257,12 +257,11 @@ print(tally.skipped.total(), growth[1] - growth[0])
 @needs_peak
 def test_memory_does_not_grow_with_a_group_of_rows(tmp_path: Path) -> None:
     long = np.random.default_rng(0).bytes(800).hex()
-    clips = [_clip(str(number), {long: _subject()}, caption=f"{number} {long}") for number in range(25_000)]
-    parquet.write_table(pyarrow.Table.from_pylist(clips[:10]), tmp_path / "small.parquet")
-    # One group, as pandas writes it; not compressed, since the texts are alike.
-    parquet.write_table(
-        pyarrow.Table.from_pylist(clips), tmp_path / "large.parquet", compression="none", use_dictionary=False
-    )
+    small = pyarrow.Table.from_pylist([_clip(str(number), {long: _subject()}, caption=long) for number in range(50)])
+    parquet.write_table(small, tmp_path / "small.parquet")
+    # One group, as pandas writes it; neither compressed nor a dictionary, since the texts are alike.
+    large = pyarrow.concat_tables([small] * 500)
+    parquet.write_table(large, tmp_path / "large.parquet", compression="none", use_dictionary=False)
     assert parquet.ParquetFile(tmp_path / "large.parquet").metadata.num_row_groups == 1
     assert (tmp_path / "large.parquet").stat().st_size > 80_000_000
     command = [sys.executable, "-c", _GROWTH, str(tmp_path)]

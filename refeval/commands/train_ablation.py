@@ -1,0 +1,309 @@
+"""``refeval train-ablation``: one member of an ablation, from its recipe to the scores of its clips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refeval import evaluation
+from refeval.cases import Suite
+from refeval.commands import options
+from refeval.commands.console import OUT, print_json, say
+from refeval.commands.train import Asked, need_packages, parse_change, request_of, say_stopped, train_and_measure
+from refeval.commands.work import say_statuses, work_off
+from refeval.documents import read_document
+from refeval.errors import ExitCode
+from refeval.evaluation import Manner, Target
+from refeval.runs import Run
+from refeval.selection import Selection
+from refeval.suites import load_suite
+from refeval.supervisor import Outcome
+from refeval.work import Phase
+
+if TYPE_CHECKING:
+    from refeval.reports.table import Table
+    from refeval.training.ablation import Layout, Varied
+    from refeval.training.recipe import Recipe
+    from refeval.training.session import TrainingRequest
+
+_ITERATIONS = "run.iterations"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberOptions:
+    """The options of ``refeval train-ablation``, as they were given.
+
+    Attributes:
+        asked: those of the training; its folder follows from ``out``.
+        varied: of :class:`refeval.training.ablation.Varied`, by name.
+        suite: to render; None: the recipe's own.
+        suite_data: folder of the suite's images.
+        limit: only so many cases.
+        metrics: ids; None: all that can run.
+        tiny: score with small random weights.
+        gpus: that share the clips.
+        out: folder of all members; None: ``runs/ablations/CONFIG``.
+    """
+
+    asked: Asked
+    varied: Mapping[str, Any]
+    suite: str | None
+    suite_data: Path | None
+    limit: int | None
+    metrics: str | None
+    tiny: bool
+    gpus: int | None
+    out: Path | None
+
+    def arguments(self) -> list[str]:
+        """The command line that gives these options."""
+        asked = self.asked
+        values: dict[str, Any] = {
+            "config": asked.config,
+            **{"lambda" if name == "negative_weight" else name: value for name, value in self.varied.items()},
+            "seed": asked.seed,
+            "iterations": asked.iterations,
+            "data": asked.rows,
+            "encoded": asked.encoded,
+            "start": asked.start,
+            "set": asked.changes,
+            "weights": asked.weights,
+            "device": asked.device,
+            "sharding": asked.sharding,
+            "threads": asked.threads,
+            "wandb": asked.wandb,
+            "suite": self.suite,
+            "suite-data": self.suite_data,
+            "limit": self.limit,
+            "metrics": self.metrics,
+            "gpus": self.gpus,
+            "out": self.out,
+        }
+        found = ["train-ablation"]
+        for name, value in values.items():
+            for one in value if isinstance(value, tuple) else (value,):
+                found += [] if one is None else [f"--{name}", str(one)]
+        return found + (["--tiny"] if self.tiny else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a member needs, before anything is written.
+
+    Attributes:
+        varied: what is varied.
+        layout: where members lie.
+        name: of its folders.
+        request: the training.
+        target: the run.
+        selection: of its cases.
+        manner: how the run is worked off.
+    """
+
+    varied: Varied
+    layout: Layout
+    name: str
+    request: TrainingRequest
+    target: Target
+    selection: Selection
+    manner: Manner
+
+    def suite(self) -> Suite:
+        """The suite that is rendered, loaded."""
+        return load_suite(self.target.suite, data=self.target.data)
+
+
+def train_ablation(given: MemberOptions, *, as_json: bool) -> ExitCode:
+    """``refeval train-ablation``."""
+    need_packages()
+    from refeval.training.session import is_complete
+
+    plan = plan_member(given)
+    look_ahead(plan)
+    if not is_complete(plan.request):
+        finished, found = train_and_measure(plan.request, wandb=given.asked.wandb)
+        if finished.main and found is None:
+            return say_stopped(finished.step)
+    if _is_helper():
+        return ExitCode.OK
+    _release_memory()
+    run, outcome = _render_and_score(plan)
+    code = evaluation.exit_code(outcome)
+    if as_json:
+        print_json(_described(plan, run, outcome, code))
+    else:
+        _show(plan, run, outcome)
+    return code
+
+
+def base_recipe(asked: Asked) -> Recipe:
+    """The recipe that members are made from: the one that is named, with the fields that were set.
+
+    Raises:
+        BadInput: as :func:`refeval.training.recipe.read_recipe`.
+    """
+    from refeval.training.recipe import read_recipe
+
+    return read_recipe(asked.config, dict(map(parse_change, asked.changes)))
+
+
+def plan_member(given: MemberOptions) -> Plan:
+    """What the options ask for.
+
+    Raises:
+        BadInput: options that contradict each other or the recipe, or that nobody knows.
+    """
+    from refeval.training.ablation import ITERATIONS, Layout, Varied, is_published, suite_of
+
+    varied, base = Varied(**given.varied), base_recipe(given.asked)
+    changes = varied.changes(base)
+    seed, iterations = given.asked.seed, given.asked.iterations
+    own_length = any(parse_change(one)[0] == _ITERATIONS for one in given.asked.changes)
+    if iterations is None and is_published(base) and not own_length:
+        iterations = ITERATIONS
+    layout, name = Layout.of(base, given.out), varied.folder(seed)
+    asked = replace(given.asked, iterations=iterations, out=layout.training(name))
+    suite = given.suite or suite_of(base)
+    suite_name = load_suite(suite, data=given.suite_data).name
+    return Plan(
+        varied=varied,
+        layout=layout,
+        name=name,
+        request=request_of(asked, ablation=varied.place, changes=changes),
+        target=Target(
+            model=f"trained:{layout.training(name)}",
+            suite=suite,
+            data=given.suite_data,
+            # The seed of a run is what tables tell the seeds of a member by.
+            seed=seed,
+            out=layout.run(suite_name, name),
+        ),
+        selection=options.selection(None, None, given.limit, None),
+        manner=options.manner(
+            given.metrics,
+            None,
+            "pyav",
+            False,
+            False,
+            options.place(asked.weights, asked.device, "auto", 1),
+            given.gpus,
+            tiny=given.tiny,
+        ),
+    )
+
+
+def look_ahead(plan: Plan) -> None:
+    """Look, before days of training, at what rendering and scoring will need.
+
+    Raises:
+        BadInput: metrics, cases or a clip that cannot be.
+        MissingPrerequisite: weights, images, packages or GPUs are missing.
+    """
+    from refeval.generators.trained import generator_of
+    from refeval.training.session import document_of
+    from refeval.training.trained_network import TrainedNetwork
+
+    evaluation.check_scoring(plan.manner)
+    suite, request = plan.suite(), plan.request
+    for case in plan.selection.of(suite):
+        case.reference_files()
+    if request.recipe.network.base == "sprites":
+        # What it needs is made in training.
+        return
+    planned = TrainedNetwork(
+        folder=request.folder,
+        document=document_of(request),
+        step=request.recipe.run.iterations,
+        averaged=bool(request.recipe.optimizer.ema),
+        sha256="",
+    )
+    generator = generator_of(planned)
+    generator.place = plan.manner.place
+    generator.expected(generator.own_clip(suite.clip))
+    generator.check()
+
+
+def measures_of(plans: Iterable[Plan], study: str) -> Table | None:
+    """The measures of members that are trained, their seeds together; None where their world has none."""
+    from refeval.reports.measures import MemberMeasures, measures_table
+    from refeval.training.conclusion import ASSESSMENT
+
+    found: dict[str, dict[int, Any]] = {}
+    for plan in plans:
+        file = plan.request.folder / ASSESSMENT
+        if file.is_file():
+            found.setdefault(plan.varied.member, {})[plan.request.seed] = read_document(file)["measures"]
+    members = [
+        MemberMeasures(name=name, seeds=tuple(sorted(seeds)), measures=tuple(seeds[seed] for seed in sorted(seeds)))
+        for name, seeds in found.items()
+    ]
+    return measures_table(study, members) if members else None
+
+
+def _render_and_score(plan: Plan) -> tuple[Run, Outcome]:
+    prepared = evaluation.prepare(plan.target, plan.selection, plan.manner)
+    evaluation.check_rendering(prepared, plan.manner)
+    run = prepared.start()
+    phases = [Phase.RENDER, Phase.SCORE]
+    return run, work_off(run, prepared.cases, phases, plan.manner, plan.target.model, prepared.suite.root)
+
+
+def _is_helper() -> bool:
+    """Whether this is another process than the main one of ``accelerate launch``, which has done its part."""
+    return os.environ.get("RANK", "0") != "0"
+
+
+def _release_memory() -> None:
+    from refeval.generators.wan.engine import release_cached_memory
+
+    release_cached_memory()
+
+
+def _row(plan: Plan) -> str:
+    """Which row of which table it is."""
+    from refeval.training.ablation import TABLES
+
+    study = plan.varied.study
+    if study is None:
+        return f"{plan.varied.member} is a member of no study: it stands among the plain runs"
+    return f"{plan.varied.member} of the ablation of {study}, {TABLES[study]} of the paper"
+
+
+def _show(plan: Plan, run: Run, outcome: Outcome) -> None:
+    from refeval.reports.ablations import ablation_table
+    from refeval.reports.readings import read_runs
+    from refeval.reports.totals import totals_table
+
+    study = plan.varied.study
+    table = ablation_table(read_runs([run]), study) if study else totals_table([run], published=False).transposed()
+    if table is not None:
+        OUT.print(table.terminal())
+    if measures := measures_of([plan], study or "recipe"):
+        OUT.print(measures.terminal())
+    for note in plan.varied.notes(plan.request.recipe):
+        say(f"note        {note}")
+    say(f"row         {_row(plan)}")
+    say(f"training    {plan.request.folder}")
+    say_statuses(run, outcome)
+    say(f"tables      refeval report {run.folder}")
+
+
+def _described(plan: Plan, run: Run, outcome: Outcome, code: ExitCode) -> dict[str, Any]:
+    from refeval.training.conclusion import ASSESSMENT
+
+    assessment = plan.request.folder / ASSESSMENT
+    return {
+        "study": plan.varied.study,
+        "member": plan.varied.member,
+        "row": _row(plan),
+        "notes": plan.varied.notes(plan.request.recipe),
+        "training": str(plan.request.folder),
+        "run": str(run.folder),
+        "measures": read_document(assessment)["measures"] if assessment.is_file() else [],
+        "statuses": evaluation.count_statuses(outcome),
+        "unavailable": {metric: str(error) for metric, error in sorted(outcome.unavailable.items())},
+        "exit_code": int(code),
+    }
