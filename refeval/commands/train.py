@@ -28,6 +28,7 @@ class Asked:
     out: Path | None
     rows: tuple[Path, ...]
     encoded: Path | None
+    features: Path | None = None
     start: Path | None
     seed: int
     iterations: int | None
@@ -120,6 +121,7 @@ def request_of(
         seed=asked.seed,
         rows=asked.rows,
         encoded=asked.encoded,
+        features=asked.features,
         start=asked.start,
         ablation=ablation,
         place=Place(weights=asked.weights, device=asked.device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from refeval.training.session import TrainingRequest
 
 _ITERATIONS = "run.iterations"
+# Options that are not called as the field.
+_OPTIONS = {"rows": "data", "changes": "set", "negative_weight": "lambda"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,33 +63,18 @@ class MemberOptions:
 
     def arguments(self) -> list[str]:
         """The command line that gives these options."""
-        asked = self.asked
-        values: dict[str, Any] = {
-            "config": asked.config,
-            **{"lambda" if name == "negative_weight" else name: value for name, value in self.varied.items()},
-            "seed": asked.seed,
-            "iterations": asked.iterations,
-            "data": asked.rows,
-            "encoded": asked.encoded,
-            "start": asked.start,
-            "set": asked.changes,
-            "weights": asked.weights,
-            "device": asked.device,
-            "sharding": asked.sharding,
-            "threads": asked.threads,
-            "wandb": asked.wandb,
-            "suite": self.suite,
-            "suite-data": self.suite_data,
-            "limit": self.limit,
-            "metrics": self.metrics,
-            "gpus": self.gpus,
-            "out": self.out,
-        }
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        asked, varied = fields.pop("asked"), fields.pop("varied")
+        values = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)} | varied | fields
         found = ["train-ablation"]
         for name, value in values.items():
+            option = "--" + _OPTIONS.get(name, name).replace("_", "-")
             for one in value if isinstance(value, tuple) else (value,):
-                found += [] if one is None else [f"--{name}", str(one)]
-        return found + (["--tiny"] if self.tiny else [])
+                if one is True:
+                    found.append(option)
+                elif one is not None and one is not False:
+                    found += [option, str(one)]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ Source: RefAlign (arXiv 2603.25743) tables 2 to 4 and figure 7; 1800 iterations 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,10 @@ class Varied:
             "eta": self.eta,
         }
         return {name: _text(value) for name, value in values.items() if value is not None}
+
+    def options(self) -> dict[str, Any]:
+        """What is given, by the names of this class: enough to make it again."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     @property
     def study(self) -> Study | None:

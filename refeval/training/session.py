@@ -34,6 +34,7 @@ class TrainingRequest:
         seed: of everything random.
         rows: files of rows to train on; none for the sprites world.
         encoded: folder of latents and texts that ``refeval data encode`` made.
+        features: folder of the teacher's features, kept and read again.
         start: weights to start from in place of the base's own, e.g. those of a first stage.
         ablation: its place in a study, or None.
         place: weights and device.
@@ -46,6 +47,7 @@ class TrainingRequest:
     seed: int = 0
     rows: tuple[Path, ...] = ()
     encoded: Path | None = None
+    features: Path | None = None
     start: Path | None = None
     ablation: Mapping[str, str] | None = None
     place: Place = field(default_factory=Place)
@@ -160,6 +162,7 @@ def open_world(request: TrainingRequest, device: str) -> World:
         seed=request.seed,
         weights=request.place.weights,
         encoded=request.encoded,
+        features=request.features,
         start=request.start,
         device=device,
     )

@@ -29,17 +29,19 @@ from refeval.generators.wan.sampling import denoise
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.place import Place
 from refeval.seeds import case_seed
+from refeval.training.data.augmentation import augment
 from refeval.training.data.encoded import EncodedFolder
 from refeval.training.data.encoding import EncodedRows, encoding_settings
 from refeval.training.data.row_source import RowSource
 from refeval.training.data.rows import Rows, open_rows
 from refeval.training.dual import DualReferenceTransformer, FeatureForward
 from refeval.training.examples import PairKind, Sample, Source
+from refeval.training.feature_cache import CachedTeacher
 from refeval.training.recipe import DataSettings, Recipe
 from refeval.training.teacher_catalogue import find_teacher
 from refeval.training.teachers import Teacher, specs_for, teachers_for, tiny_teacher
 from refeval.training.wan_encoder import CHANNELS, SPATIAL, TEMPORAL, WanEncoder, WanParts
-from refeval.training.worlds import DrawnClip, World
+from refeval.training.worlds import DrawnClip, View, World
 from refeval.weights import WeightsStore
 
 # Inference with what was trained; the settings of the published models are those of the paper.
@@ -50,6 +52,8 @@ _INFERENCE: dict[str, type[RefAlign]] = {
 }
 _GRID = 16
 _TINY_WIDTH = 32
+# For the separability of references: samples, and augmented views of each.
+_VIEWED_SAMPLES, _VIEWS = 8, 4
 
 
 def base_of(recipe: Recipe) -> ModelSpec:
@@ -111,6 +115,8 @@ class WanWorld(World):
         weights: the weights folder, if any.
         device: of the process.
         encoded: folder of ``refeval data encode``; None: clips and prompts are encoded as they come.
+        features: folder of the teacher's features; pictures that are there are not looked at again. It helps where
+            references are not augmented.
         start: weights to start from instead of the base's: original, diffusers or RefAlign files, the last with the
             projectors of an earlier stage.
         steps: of the solver when clips are drawn; None: the published number.
@@ -130,6 +136,7 @@ class WanWorld(World):
         weights: Path | None,
         device: str | torch.device,
         encoded: Path | None = None,
+        features: Path | None = None,
         start: Path | None = None,
         steps: int | None = None,
     ) -> None:
@@ -139,6 +146,7 @@ class WanWorld(World):
         self._seed = seed
         self._store = store = WeightsStore(weights)
         self._start = start
+        self._features = features
         self._inference = inference_of(recipe, store, steps)
         self._parts = WanParts(self._spec, store, torch.device(device), self._stored_text)
         self._encoded = self._open(encoded) if encoded else None
@@ -173,6 +181,19 @@ class WanWorld(World):
         """As :meth:`World.shown`: from an order of their own, without augmentation."""
         plain = self._source(replace(self._recipe.data, augment=False), case_seed(self._seed, "shown"))
         return [plain.sample(position) for position in range(count)]
+
+    def views(self) -> Sequence[View]:
+        """References of a few samples, each augmented several times."""
+        settings = self._recipe.data.augmentation
+        found = []
+        for number, sample in enumerate(self.shown(_VIEWED_SAMPLES)):
+            names = tuple(f"{sample.key}: {index + 1}" for index in range(len(sample.references)))
+            for view in range(_VIEWS):
+                rng = np.random.default_rng([self._seed, number, view])
+                pictures = tuple(augment(picture, settings, rng) for picture in sample.references)
+                changed = replace(sample, references=pictures)
+                found.append(View(example=self._encoder.examples([changed], with_teacher=True)[0], subjects=names))
+        return found
 
     @torch.no_grad()
     def draw(self, network: ReferenceTransformer, samples: Sequence[Sample], *, seed: int) -> list[DrawnClip]:
@@ -231,7 +252,13 @@ class WanWorld(World):
         return EncodedRows(folder)
 
     def _teacher(self) -> Teacher:
-        return teacher_of(self._recipe, self._spec, self._store, self._parts.device)
+        teacher = teacher_of(self._recipe, self._spec, self._store, self._parts.device)
+        if self._features is None:
+            return teacher
+        # Exact for one teacher; several are scaled in float32.
+        single = len(self._recipe.teacher.names) == 1 and not self._spec.tiny
+        dtype = DTYPES[self._recipe.teacher.precision] if single else torch.float32
+        return CachedTeacher(teacher, self._features, dtype=dtype)
 
     @cached_property
     def _encoder(self) -> WanEncoder:

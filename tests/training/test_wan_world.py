@@ -262,3 +262,18 @@ def test_the_transformer_is_told_from_what_lies_beside_it(tmp_path: Path) -> Non
         [f"Wan-AI/Wan2.1-T2V-1.3B/{name}" for name in beside[2:0:-1]],
     ]
     assert identity["vae"]["precision"] == "bfloat16"
+
+
+def test_kept_features_change_nothing_and_views_show_each_reference_several_times(rows: Path, tmp_path: Path) -> None:
+    plain, keeping = world_of(rows), world_of(rows, features=tmp_path / "features")
+    samples = plain.shown(3)
+    wanted = plain.encoder().examples(samples, with_teacher=True)
+    for _ in range(2):
+        found = keeping.encoder().examples(samples, with_teacher=True)
+        assert all(torch.equal(one.teacher, other.teacher) for one, other in zip(found, wanted, strict=True))
+    assert list((tmp_path / "features").rglob("*.safetensors"))
+    views = plain.views()
+    names = [view.subjects for view in views]
+    assert len(set(names)) > 1 and all(names.count(name) >= 4 for name in names)
+    first, second = (view.example.references for view in views[:2])
+    assert first.shape == second.shape and not torch.equal(first, second)
