@@ -12,6 +12,7 @@ import typer
 from refeval import __version__
 from refeval.commands import conformance as conforming
 from refeval.commands import console, fetch, listing, options, results, work
+from refeval.commands.ablation_app import add_ablation_commands
 from refeval.commands.data_app import data_app
 from refeval.commands.parameters import (
     CasesOption,
@@ -68,6 +69,7 @@ study_app = typer.Typer(help="Let people compare clips in pairs: sheets, votes, 
 app.add_typer(study_app, name="study")
 app.add_typer(data_app, name="data")
 add_training_commands(app)
+add_ablation_commands(app)
 
 
 @app.callback(invoke_without_command=True)

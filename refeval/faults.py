@@ -5,17 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-FAULT_POINTS = (
-    "lease-taken",
-    "rendered",
-    "before-replace",
-    "after-replace",
-    "decoded",
-    "scored",
-    "before-release",
-    "trained",
-    "checkpoint-written",
-)
+FAULT_POINTS = ("lease-taken", "rendered", "before-replace", "after-replace", "decoded", "scored", "before-release")
+"""Of ``refeval run``."""
+TRAINING_FAULT_POINTS = ("lease-taken", "before-replace", "after-replace", "trained", "checkpoint-written")
+"""Of ``refeval train``."""
 _VARIABLE = "REFEVAL_FAULT"
 _visits: dict[str, int] = {}
 

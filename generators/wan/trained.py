@@ -108,8 +108,12 @@ class TrainedRefAlign(RefAlign):
         super().check()
 
     def parts(self) -> Parts:
-        """Those of the base, with the transformer of the checkpoint."""
-        return dataclasses.replace(parts_of(self.spec, self.store), transformer=self._transformer)
+        """Those of the base, with the transformer of the checkpoint.
+
+        It is read now: making an empty model patches torch, which the threads of the engine must not see.
+        """
+        transformer = partial(as_loaded, self._transformer())
+        return dataclasses.replace(parts_of(self.spec, self.store), transformer=transformer)
 
     def prepare(self, clip: ClipSpec) -> None:
         """Load the model, and the teacher where its features are read."""
@@ -147,7 +151,7 @@ class TrainedRefAlign(RefAlign):
         super().close()
         self.__dict__.pop("_teacher", None)
 
-    def _transformer(self, dtype: torch.dtype) -> Any:
+    def _transformer(self) -> Any:
         own = {
             name.removeprefix(_PREFIX): tensor
             for name, tensor in self.training.tensors().items()
@@ -156,7 +160,7 @@ class TrainedRefAlign(RefAlign):
         kind: Any = ReferenceTransformer
         if self.dual:
             kind = partial(DualReferenceTransformer, feature_width=own[_DUAL].shape[1])
-        return as_loaded(transformer_of(own, partial(kind, **self.spec.architecture.config())), dtype)
+        return transformer_of(own, partial(kind, **self.spec.architecture.config()))
 
 
 class Trained1B(TrainedRefAlign, RefAlign1B):

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from refeval.commands.console import ERR, OUT, print_json, say, say_written
 from refeval.commands.results import make_report
 from refeval.commands.train import need_packages
-from refeval.commands.train_ablation import MemberOptions, Plan, base_recipe, look_ahead, measures_of, plan_member
+from refeval.commands.train_ablation import (
+    MemberOptions,
+    Plan,
+    base_recipe,
+    is_done,
+    look_ahead,
+    measures_of,
+    plan_member,
+)
 from refeval.documents import write_bytes
 from refeval.errors import BadInput, ExitCode
 from refeval.gpus import VISIBLE, require_gpus, share_gpus
@@ -71,16 +79,15 @@ def ablate(given: StudyOptions, *, as_json: bool) -> ExitCode:
     """``refeval ablate``."""
     need_packages()
     study = _study(given.study)
-    slots = _slots(given)
+    slots = slots_of(given)
     members = _members(given, study)
     plans = [plan_member(member) for member in members]
-    look_ahead(plans[0])
     suite = plans[0].suite().name
     jobs = [
         Job(name=plan.name, arguments=tuple(member.arguments()), log=plan.layout.log(suite, plan.name))
         for member, plan in zip(members, plans, strict=True)
     ]
-    ended = run_jobs(jobs, slots, on_start=lambda job: _tell(f"started     {job.name}"), on_end=_tell_end)
+    ended = _carry_out(jobs, plans, slots)
     shown = [plan for plan, end in zip(plans, ended, strict=True) if end.code in _SHOWN]
     report = _report(study, shown, plans[0].layout.report(suite, study), given.each.suite_data) if shown else None
     code = ExitCode.OK if all(end.code == ExitCode.OK for end in ended) else ExitCode.INCOMPLETE
@@ -112,7 +119,7 @@ def _study(name: str) -> Study:
     return Study(name)
 
 
-def _slots(given: StudyOptions) -> list[dict[str, str]]:
+def slots_of(given: StudyOptions) -> list[dict[str, str]]:
     """The environment of every member that works at the same time as others."""
     if given.gpus is not None and given.workers is not None:
         raise BadInput("--gpus and --workers exclude each other", cure="--gpus N on GPUs, --workers N on a CPU")
@@ -139,6 +146,25 @@ def _members(given: StudyOptions, study: Study) -> list[MemberOptions]:
         for seed in given.seeds
         for member in chosen
     ]
+
+
+def _carry_out(jobs: Sequence[Job], plans: Sequence[Plan], slots: Sequence[dict[str, str]]) -> list[Ended]:
+    """Do what is not done yet; how every member ended, in order."""
+    done = {
+        job: Ended(job=job, code=ExitCode.OK, reason="", seconds=0.0)
+        for job, plan in zip(jobs, plans, strict=True)
+        if is_done(plan)
+    }
+    for job in done:
+        _tell(f"there       {job.name}")
+    left = [(job, plan) for job, plan in zip(jobs, plans, strict=True) if job not in done]
+    if left:
+        look_ahead(left[0][1])
+    ended = run_jobs(
+        [job for job, _ in left], slots, on_start=lambda job: _tell(f"started     {job.name}"), on_end=_tell_end
+    )
+    found = done | {end.job: end for end in ended}
+    return [found[job] for job in jobs]
 
 
 def _report(study: Study, plans: Sequence[Plan], folder: Path, suite_data: Path | None) -> _Reported:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from refeval.commands.console import ERR, OUT, print_json, say, say_written
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
@@ -189,7 +189,7 @@ def export_weights(
     known = get_args(KeyFormat)
     if keys not in known:
         raise BadInput(f"unknown keys '{keys}'{did_you_mean(keys, known)}", cure=f"one of {', '.join(known)}")
-    done = export(training, out, keys=keys, step=step, average=average, projectors=projectors)
+    done = export(training, out, keys=cast("KeyFormat", keys), step=step, average=average, projectors=projectors)
     say(f"exported    iteration {done}, keys {keys}")
     say_written([out])
     return ExitCode.OK

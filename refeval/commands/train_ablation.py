@@ -16,8 +16,10 @@ from refeval.commands.console import OUT, print_json, say
 from refeval.commands.train import Asked, need_packages, parse_change, request_of, say_stopped, train_and_measure
 from refeval.commands.work import say_statuses, work_off
 from refeval.documents import read_document
-from refeval.errors import ExitCode
+from refeval.errors import ExitCode, RefevalError
 from refeval.evaluation import Manner, Target
+from refeval.forecast import forecast
+from refeval.records import FINE_STATUSES
 from refeval.runs import Run
 from refeval.selection import Selection
 from refeval.suites import load_suite
@@ -212,6 +214,28 @@ def look_ahead(plan: Plan) -> None:
     generator.place = plan.manner.place
     generator.expected(generator.own_clip(suite.clip))
     generator.check()
+
+
+def is_done(plan: Plan) -> bool:
+    """Whether a member is trained, and every clip that is asked for is rendered and scored without a failure.
+
+    Where something is wrong with what is there, it is not: whoever does the member says what.
+    """
+    from refeval.training.session import is_complete
+
+    try:
+        if not is_complete(plan.request):
+            return False
+        prepared = evaluation.prepare(plan.target, plan.selection, plan.manner)
+        left = forecast(prepared, plan.manner)
+    except RefevalError:
+        return False
+    if left.render or left.nothing or any(left.scores.open.values()) or left.scores.unavailable:
+        return False
+    run = Run(prepared.folder)
+    records = [run.render_record(case.id) for case in prepared.cases]
+    scores = [run.score_record(metric, case.id) for metric in left.scores.open for case in prepared.cases]
+    return all(record is not None and record.status.value in FINE_STATUSES for record in (*records, *scores))
 
 
 def measures_of(plans: Iterable[Plan], study: str) -> Table | None:

@@ -63,6 +63,8 @@ def align(
 ) -> Alignment:
     """Pull the reference features of a subject to the teacher's, push them from those of the other subjects.
 
+    Computed in float32 also under autocast: the terms are means over millions of pairs.
+
     Args:
         student_bmtc: projected reference features of one block, (B, M, T, C), floating.
         teacher_bmtc: the teacher's, same shape; no gradient reaches them.
@@ -79,8 +81,13 @@ def align(
         raise ValueError(f"student {tuple(student_bmtc.shape)} and teacher {tuple(teacher_bmtc.shape)} do not fit")
     if present_bm is None:
         present_bm = torch.ones(student_bmtc.shape[:2], dtype=torch.bool, device=student_bmtc.device)
+    with torch.autocast(student_bmtc.device.type, enabled=False):
+        return _align(student_bmtc.float(), teacher_bmtc.detach().float(), present_bm, margin)
+
+
+def _align(student_bmtc: Tensor, teacher_bmtc: Tensor, present_bm: Tensor, margin: float) -> Alignment:
     student = normalize(student_bmtc, dim=-1, eps=1e-12)
-    teacher = normalize(teacher_bmtc.detach().to(student.dtype), dim=-1, eps=1e-12)
+    teacher = normalize(teacher_bmtc, dim=-1, eps=1e-12)
     tokens = student.shape[2]
     present = present_bm.to(torch.float32)
     counts_b = present.sum(dim=1)

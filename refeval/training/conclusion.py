@@ -13,8 +13,14 @@ from refeval.training.folder import trained_tensors
 from refeval.training.objective import Objective
 from refeval.training.parameters import network_of, start_of
 from refeval.training.recipe import Recipe
-from refeval.training.separability import Separability, draw_separability, reference_features, write_separability
-from refeval.training.worlds import Measure, World
+from refeval.training.separability import (
+    ReferenceFeatures,
+    Separability,
+    draw_separability,
+    reference_features,
+    write_separability,
+)
+from refeval.training.worlds import Measure, View, World
 
 ASSESSMENT = "assessment.json"
 # Where the video is mostly noise, the references have to tell what it will show.
@@ -44,8 +50,14 @@ def conclude(folder: Path, recipe: Recipe, world: World, *, seed: int) -> Conclu
         DiskFull: no space for a document.
     """
     step, tensors = trained_tensors(folder)
+    views = world.views()
+    # One network after the other: a GPU may hold only one.
+    before = _features(start_of(recipe, world), recipe, world, views) if views else None
     network = network_of(recipe, world, tensors)
-    separability, notes = _separability(folder, recipe, world, network)
+    separability: Separability | None = None
+    notes: tuple[str, ...] = ()
+    if before is not None:
+        separability, notes = _compare(folder, before, _features(network, recipe, world, views))
     measures = world.assess(network, seed=seed)
     if measures:
         content = {"step": step, "seed": seed, "measures": [measure.described() for measure in measures]}
@@ -53,19 +65,17 @@ def conclude(folder: Path, recipe: Recipe, world: World, *, seed: int) -> Conclu
     return Conclusion(separability=separability, measures=measures, notes=notes)
 
 
-def _separability(
-    folder: Path, recipe: Recipe, world: World, network: ReferenceTransformer
-) -> tuple[Separability | None, tuple[str, ...]]:
-    views = world.views()
-    if not views:
-        return None, ()
+def _features(
+    network: ReferenceTransformer, recipe: Recipe, world: World, views: Sequence[View]
+) -> ReferenceFeatures:
     # Also without alignment a block is looked at: the one that the paper's depth would end with, or the last.
     block = recipe.objective.depth or min(Objective().depth, len(network.blocks))
-    start = start_of(recipe, world).eval()
-    before, after = (
-        reference_features(one, views, block=block, sigma=_SIGMA, text_tokens=world.text_tokens)
-        for one in (start, network)
-    )
+    return reference_features(network, views, block=block, sigma=_SIGMA, text_tokens=world.text_tokens)
+
+
+def _compare(
+    folder: Path, before: ReferenceFeatures, after: ReferenceFeatures
+) -> tuple[Separability, tuple[str, ...]]:
     found = write_separability(folder, before, after)
     try:
         draw_separability(folder, before, after)

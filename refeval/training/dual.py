@@ -40,7 +40,8 @@ class DualReferenceTransformer(ReferenceTransformer):
         if features is None:
             raise ValueError("this network needs features of the references beside their latents")
         tokens: Tensor = self._embed(latents)
-        return tokens + self.feature_embedding(features.flatten(1, 2).to(tokens.dtype))
+        embedded: Tensor = self.feature_embedding(features.flatten(1, 2).to(tokens.dtype))
+        return tokens + embedded
 
     @classmethod
     def from_plain(cls, plain: ReferenceTransformer, feature_width: int) -> DualReferenceTransformer:

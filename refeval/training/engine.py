@@ -37,7 +37,7 @@ _PATIENCE = timedelta(hours=6)
 
 
 class Abandoned(RefevalError):
-    """Another process of the training has failed, and said why."""
+    """Another process of the training has failed, and said why, or is gone."""
 
     exit_code = ExitCode.INCOMPLETE
 
@@ -162,10 +162,28 @@ class Engine:
         except RefevalError as error:
             failed = error
         if self.any(failed is not None):
-            raise failed or Abandoned(
-                f"process {self.rank} of the training ends because another has failed",
-                cure="see what that one says: it may stand above or below this",
-            )
+            raise failed or self._abandoned()
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """The life of a training: where another process is suddenly gone, that is said, and no defect is blamed.
+
+        Raises:
+            Abandoned: the connection to another process is broken.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            # gloo has no error of its own.
+            if self.processes > 1 and (isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)):
+                raise self._abandoned() from error
+            raise
+
+    def _abandoned(self) -> Abandoned:
+        return Abandoned(
+            f"process {self.rank} of the training ends because another has failed or is gone",
+            cure="see what that one says: it may stand above or below this",
+        )
 
     def close(self) -> None:
         """Leave the group of processes."""

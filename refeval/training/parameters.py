@@ -76,32 +76,31 @@ def make_trained(recipe: Recipe, world: World, seed: int) -> Trained:
 
 
 def start_of(recipe: Recipe, world: World) -> ReferenceTransformer:
-    """The network that training starts from, on the CPU."""
-    network, _ = world.network()
-    if recipe.references == "dual":
-        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
-    return network
+    """The network that training starts from, as :func:`network_of` gives the trained one."""
+    return _ready(_start(recipe, world), world)
 
 
 def network_of(recipe: Recipe, world: World, tensors: Mapping[str, Tensor]) -> ReferenceTransformer:
-    """The network alone, in evaluation mode on the CPU, from the parameters of a checkpoint.
+    """The network alone, from the parameters of a checkpoint.
 
     Args:
         recipe: of the training.
         world: of the recipe.
         tensors: as a checkpoint names them.
 
+    Returns:
+        it in evaluation mode, where and as the world draws with it.
+
     Raises:
         BadInput: they are not of this recipe's network.
     """
-    network = start_of(recipe, world)
+    network = _start(recipe, world)
     own = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
     try:
         network.load_state_dict(own)
     except RuntimeError as error:
         raise BadInput("the checkpoint is not of this recipe's network", details=(("found", str(error)),)) from None
-    network.eval()
-    return network
+    return _ready(network, world)
 
 
 def published_projectors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,6 +110,18 @@ def published_projectors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith("projectors.")
     }
+
+
+def _start(recipe: Recipe, world: World) -> ReferenceTransformer:
+    network, _ = world.network()
+    if recipe.references == "dual":
+        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
+    return network
+
+
+def _ready(network: ReferenceTransformer, world: World) -> ReferenceTransformer:
+    ready: ReferenceTransformer = network.eval().to(world.device, world.dtype)
+    return ready
 
 
 def _fill(projector: Projector, stored: Mapping[str, Tensor], index: int) -> None:

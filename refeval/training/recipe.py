@@ -25,6 +25,47 @@ from refeval.suggestions import did_you_mean
 from refeval.training.objective import Objective
 
 
+_MANY = float("inf")
+# The least and the most of fields whose type allows more.
+_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "network": {"width": (1, _MANY), "blocks": (1, _MANY), "heads": (1, _MANY)},
+    "objective": {"depth": (0, _MANY), "eta": (0, _MANY), "negative_weight": (0, _MANY), "gate_power": (0, _MANY)},
+    "teacher": {"layer": (0, _MANY)},
+    "data": {
+        "width": (1, _MANY),
+        "height": (1, _MANY),
+        "frames": (1, _MANY),
+        "fps": (1e-3, _MANY),
+        "cross_share": (0, 1),
+        "references": (1, 8),
+        "drop_text": (0, 1),
+        "drop_references": (0, 1),
+        "drop_both": (0, 1),
+        "broken_limit": (0, 1),
+    },
+    "optimizer": {
+        "learning_rate": (0, _MANY),
+        "muon_learning_rate": (0, _MANY),
+        "weight_decay": (0, _MANY),
+        "warmup": (0, _MANY),
+        "warmup_from": (0, 1),
+        "cooldown": (0, 1),
+        "clip_norm": (0, _MANY),
+        "ema": (0, 1),
+    },
+    "run": {
+        "iterations": (1, _MANY),
+        "global_batch": (1, _MANY),
+        "micro_batch": (1, _MANY),
+        "save_every": (1, _MANY),
+        "keep": (1, _MANY),
+        "sample_every": (0, _MANY),
+        "explode": (1, _MANY),
+    },
+    "testbed": {"freedom": (0, 1), "foreground": (0, _MANY), "teacher_steps": (0, _MANY), "steps": (1, _MANY)},
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
     """What is trained.
@@ -281,7 +322,7 @@ def read_recipe(config: str, changes: Mapping[str, Any] | None = None) -> Recipe
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"recipe {config} is not TOML: {error}") from error
     for dotted, value in (changes or {}).items():
-        _put(content, dotted.split("."), value)
+        _put(content, dotted, value)
     return parse_recipe({"name": name, **content}, config)
 
 
@@ -318,10 +359,13 @@ def _read_text(path: Path) -> str:
         raise BadInput(f"recipe {path} is not TOML: {error}") from error
 
 
-def _put(content: dict[str, Any], names: list[str], value: Any) -> None:
-    for name in names[:-1]:
+def _put(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *tables, last = dotted.split(".")
+    for name in tables:
         content = content.setdefault(name, {})
-    content[names[-1]] = value
+        if not isinstance(content, dict):
+            raise BadInput(f"'{dotted}': '{name}' has no fields")
+    content[last] = value
 
 
 def _refuse_unknown(kind: Any, content: Mapping[str, Any], origin: str, place: str = "") -> None:
@@ -340,22 +384,28 @@ def _refuse_unknown(kind: Any, content: Mapping[str, Any], origin: str, place: s
 
 
 def _contradictions(recipe: Recipe) -> list[str]:
-    """What no single field shows."""
+    """Numbers out of their range, and what no single field shows."""
+    outside = [
+        f"'{table}.{name}' is {value:g}, not {least:g} to {most:g}"
+        for table, ranges in _RANGES.items()
+        for name, (least, most) in ranges.items()
+        if not least <= (value := getattr(getattr(recipe, table), name)) <= most
+    ]
+    if outside:
+        return outside
     data, run, network = recipe.data, recipe.run, recipe.network
     dropped = data.drop_text + data.drop_references + data.drop_both
     depth = recipe.objective.depth
+    drawn = network.base == "sprites"
     checks = (
         (run.global_batch % run.micro_batch == 0, "run.global_batch is not a multiple of run.micro_batch"),
-        (min(run.iterations, run.global_batch, run.micro_batch, run.save_every, run.keep) >= 1, "run: 1 is the least"),
-        (0 <= dropped <= 1, f"the shares of dropped samples add up to {dropped:g}"),
-        (0 <= data.cross_share <= 1, f"data.cross_share is {data.cross_share:g}, not 0 to 1"),
-        (1 <= data.references <= 8, f"data.references is {data.references}, not 1 to 8"),
-        (depth >= 0, f"objective.depth is {depth}"),
+        (dropped <= 1, f"the shares of dropped samples add up to {dropped:g}"),
         (bool(recipe.teacher.names), "teacher.names is empty"),
-        (
-            network.base != "sprites" or depth <= network.blocks,
-            f"objective.depth is {depth}, of {network.blocks} blocks",
-        ),
+        (not drawn or depth <= network.blocks, f"objective.depth is {depth}, of {network.blocks} blocks"),
         (network.width % (2 * network.heads) == 0, "network.width is not a multiple of twice network.heads"),
+        (
+            not drawn or all(side % 4 == 0 for side in (data.width, data.height, data.frames)),
+            "data: width, height and frames of sprites are multiples of 4",
+        ),
     )
     return [text for holds, text in checks if not holds]

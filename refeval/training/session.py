@@ -91,6 +91,7 @@ def train(request: TrainingRequest, observe: Observe, complain: Callable[[str], 
     engine = Engine(device=request.place.device, precision=recipe.run.precision, sharding=request.sharding)
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
+        stack.enter_context(engine.connected())
         # Nothing is written before it is certain that there is something to train.
         with engine.together():
             _check_shares(recipe, engine.processes)
@@ -131,9 +132,9 @@ def is_complete(request: TrainingRequest) -> bool:
     recipe, folder = request.recipe, request.folder
     check_folder(folder, document_of(request))
     last = max((step for step, _ in checkpoints(folder)), default=0)
-    # What is measured of a training is written after its last checkpoint.
-    measured = recipe.network.base != "sprites" or (folder / ASSESSMENT).is_file()
-    return last == recipe.run.iterations and measured
+    # The last document of what is measured, which is written after the last checkpoint.
+    measured = folder / (ASSESSMENT if recipe.network.base == "sprites" else "separability.json")
+    return last == recipe.run.iterations and measured.is_file()
 
 
 def open_world(request: TrainingRequest, device: str) -> World:

@@ -148,7 +148,9 @@ class WanWorld(World):
         self._start = start
         self._features = features
         self._inference = inference_of(recipe, store, steps)
-        self._parts = WanParts(self._spec, store, torch.device(device), self._stored_text)
+        self.device = torch.device(device)
+        self.dtype = DTYPES[recipe.run.precision]
+        self._parts = WanParts(self._spec, store, self.device, self._stored_text)
         self._encoded = self._open(encoded) if encoded else None
         self.text_tokens = self._spec.architecture.text_tokens
         self.teacher_width = _TINY_WIDTH if self._spec.tiny else sum(one.width for one in specs_for(recipe.teacher))

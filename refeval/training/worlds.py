@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -85,10 +86,14 @@ class World(ABC):
     Attributes:
         text_tokens: length that embedded prompts are padded to.
         teacher_width: V; the width of the projectors' output.
+        device: where examples are, and where networks draw.
+        dtype: of the parameters of networks that draw.
     """
 
     text_tokens: int
     teacher_width: int
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
 
     @abstractmethod
     def network(self) -> tuple[ReferenceTransformer, dict[str, Tensor]]:
@@ -100,7 +105,7 @@ class World(ABC):
 
     @abstractmethod
     def encoder(self) -> Encoder:
-        """How samples are encoded, on the device of the process."""
+        """How samples are encoded, on the world's device."""
 
     @abstractmethod
     def shown(self, count: int) -> Sequence[Sample]:

@@ -104,6 +104,18 @@ def test_chunks_change_nothing_and_the_teacher_learns_nothing(monkeypatch: pytes
     torch.testing.assert_close(gradient_in_parts, gradient)
 
 
+def test_terms_are_float32_also_where_the_forward_pass_is_not() -> None:
+    generator = torch.Generator().manual_seed(3)
+    student = torch.randn(1, 2, 40, 16, generator=generator, requires_grad=True)
+    teacher = torch.randn(1, 2, 40, 16, generator=generator)
+    exact = align(student, teacher)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = align(student, teacher)
+        rough = align(student.bfloat16(), teacher)
+    assert torch.equal(found.positive, exact.positive) and torch.equal(found.negative, exact.negative)
+    assert rough.negative.dtype == torch.float32
+
+
 def test_what_is_pulled_and_what_is_pushed() -> None:
     subjects = normalize(torch.eye(3)[:, None].expand(3, 4, 3), dim=-1)[None].contiguous()
     same = align(subjects, subjects)

@@ -1,20 +1,21 @@
 """Frames of a video by their numbers.
 
-Videos may be long and cuts short, so where the frames follow one another evenly the decoder starts at a key frame
-shortly before the first one that is wanted. Everywhere else frames are counted from the start: a number always means
-the same frame.
+Videos may be long and cuts short, so the decoder starts at a key frame shortly before the first frame that is wanted,
+and the times of frames tell their numbers. A number always means the same frame: the one that is found by counting
+from the start. Where times do not tell it, that is what is done.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
 from refeval.clips import Clip, Frame, open_clip
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 # Some containers keep the times of decoding only; those of pictures are up to so many frames later.
 _REORDERED = 20
-# In frames; containers that round times to milliseconds are off by less.
+# In frames; what rounding to the video's unit of time may add.
 _OFF_THE_BEAT = 0.1
 
 
@@ -83,18 +84,14 @@ def _from_key_frame(path: Path, numbers: Sequence[int], change: Callable[[Frame]
     wanted, found = frozenset(numbers), []
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            video = container.streams.video[0]
-            start, unit = video.start_time, video.time_base
-            if start is None or not unit or video.average_rate != video.base_rate:
+            times = _times(container, clip)
+            if times is None or numbers[-1] >= len(times):
                 return None
-            # With threads in the decoder it depends on their number which damage is reported.
-            video.thread_type = "NONE"
-            container.seek(start + int(max(numbers[0] - _REORDERED, 0) / clip.fps / unit), stream=video)
             # Made once: a frame on its own would set up the conversion each time.
             reformatter = VideoReformatter()
             last = -1
-            for frame in container.decode(video=0):
-                number = _number(frame, start, unit, clip.fps)
+            for frame in _decoded(container, times.at(max(numbers[0] - _REORDERED, 0))):
+                number = times.number(frame.pts)
                 skipped = number != last + 1 if last >= 0 else number is not None and number > numbers[0]
                 if number is None or skipped or not _whole(frame, clip):
                     return None
@@ -109,14 +106,75 @@ def _from_key_frame(path: Path, numbers: Sequence[int], change: Callable[[Frame]
     return None
 
 
-def _number(frame: av.VideoFrame, start: int, unit: Fraction, fps: Fraction) -> int | None:
-    """Which frame it is by its time; None if it has none, or lies between two."""
-    if frame.pts is None:
-        return None
-    place = (frame.pts - start) * unit * fps
-    number = round(place)
-    return number if abs(place - number) < _OFF_THE_BEAT else None
+def _decoded(container: InputContainer, time: int) -> Iterator[av.VideoFrame]:
+    """Frames from the key frame before a time on."""
+    video = container.streams.video[0]
+    # With threads in the decoder it depends on their number which damage is reported.
+    video.thread_type = "NONE"
+    container.seek(time, stream=video)
+    return container.decode(video)
 
 
 def _whole(frame: av.VideoFrame, clip: Clip) -> bool:
     return not frame.is_corrupt and (frame.width, frame.height) == (clip.width, clip.height)
+
+
+class _Times(Protocol):
+    """When each frame is shown, in the video's unit of time."""
+
+    def __len__(self) -> int: ...
+
+    def at(self, number: int) -> int: ...
+
+    def number(self, time: int | None) -> int | None:
+        """None where no frame is shown at this time."""
+
+
+def _times(container: InputContainer, clip: Clip) -> _Times | None:
+    """When frames are shown, by the header where it tells, else by all packets, which are read but not decoded."""
+    video = container.streams.video[0]
+    # The header of these files holds the time of every frame: the average is the usual rate only if none is left out.
+    if "mov" in container.format.name and video.frames and video.average_rate == video.base_rate:
+        start, unit = video.start_time, video.time_base
+        return None if start is None or unit is None else _EvenTimes(start, 1 / (clip.fps * unit), video.frames)
+    packets = (packet for packet in container.demux(video) if packet.size and not packet.is_discard)
+    times = [packet.pts for packet in packets]
+    known = sorted(time for time in times if time is not None)
+    return _ListedTimes(known) if len(set(known)) == len(times) else None
+
+
+class _EvenTimes:
+    """Frames that follow one another at one distance."""
+
+    def __init__(self, start: int, distance: Fraction, count: int) -> None:
+        self._start, self._distance, self._count = start, distance, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def at(self, number: int) -> int:
+        return self._start + int(number * self._distance)
+
+    def number(self, time: int | None) -> int | None:
+        if time is None:
+            return None
+        place = (time - self._start) / self._distance
+        number = round(place)
+        return number if abs(place - number) < _OFF_THE_BEAT else None
+
+
+class _ListedTimes:
+    """Frames at times of their own, rising."""
+
+    def __init__(self, times: Sequence[int]) -> None:
+        self._times = times
+        self._numbers = {time: number for number, time in enumerate(times)}
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def at(self, number: int) -> int:
+        return self._times[number]
+
+    def number(self, time: int | None) -> int | None:
+        return None if time is None else self._numbers.get(time)

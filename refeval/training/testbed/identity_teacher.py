@@ -50,11 +50,7 @@ def identity_teacher(recipe: Recipe, file: Path, seed: int) -> VisionTeacher:
         DiskFull: its weights cannot be written.
         CorruptFile: they cannot be read.
     """
-    if recipe.teacher.names not in ((TRAINED,), (UNTRAINED,)):
-        raise BadInput(
-            f"recipe {recipe.name}: the sprites world has no teacher '{', '.join(recipe.teacher.names)}'",
-            cure=f'teacher.names = ["{TRAINED}"] or ["{UNTRAINED}"]',
-        )
+    check_teacher(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = DINOv3ViTModel(
@@ -75,6 +71,19 @@ def identity_teacher(recipe: Recipe, file: Path, seed: int) -> VisionTeacher:
     stored = open_checkpoint(file, "").tensors
     model.load_state_dict({name: tensor.read() for name, tensor in stored.items()})
     return VisionTeacher(_spec(), model)
+
+
+def check_teacher(recipe: Recipe) -> None:
+    """Look whether the sprites world has the recipe's teacher.
+
+    Raises:
+        BadInput: it has not.
+    """
+    if recipe.teacher.names not in ((TRAINED,), (UNTRAINED,)):
+        raise BadInput(
+            f"recipe {recipe.name}: the sprites world has no teacher '{', '.join(recipe.teacher.names)}'",
+            cure=f'teacher.names = ["{TRAINED}"] or ["{UNTRAINED}"]',
+        )
 
 
 def _spec() -> TeacherSpec:

@@ -9,21 +9,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from refeval.errors import BadInput
 from refeval.generators.wan.transformer import ReferenceTransformer
+from refeval.sprites import BACKGROUNDS
 from refeval.training.examples import Encoder, Sample, Source
 from refeval.training.recipe import Recipe
 from refeval.training.testbed.assessment import assess
 from refeval.training.testbed.drawing import draw_latents
 from refeval.training.testbed.encoder import TEXT_WIDTH, SpritesEncoder
-from refeval.training.testbed.identity_teacher import WIDTH, identity_teacher
+from refeval.training.testbed.identity_teacher import WIDTH, check_teacher, identity_teacher
 from refeval.training.testbed.latents import CHANNELS, decode
 from refeval.training.testbed.scenes import SpritesSource, draw_scene, make_sample, plain_reference
 from refeval.training.testbed.views import held_out_views
 from refeval.training.worlds import DrawnClip, Measure, View, World
 
 _TIMESTEP_WIDTH, _FEED_FORWARD, _ROTARY_LENGTH = 64, 4, 64
-# Background, and a motion for each of three subjects.
-_TEXT_TOKENS = 4
+_MOST_SUBJECTS = 3
+# Background, and a motion for each subject.
+_TEXT_TOKENS = 1 + _MOST_SUBJECTS
 
 
 class SpritesWorld(World):
@@ -33,12 +36,17 @@ class SpritesWorld(World):
         recipe: of the training.
         folder: of the training; the teacher is kept there.
         seed: of the training.
+
+    Raises:
+        BadInput: the recipe asks for what the world does not have.
     """
 
     text_tokens = _TEXT_TOKENS
     teacher_width = WIDTH
 
     def __init__(self, recipe: Recipe, folder: Path, seed: int) -> None:
+        check_teacher(recipe)
+        _check_scenes(recipe)
         self._recipe = recipe
         self._folder = folder
         self._seed = seed
@@ -101,3 +109,20 @@ class SpritesWorld(World):
     @cached_property
     def _encoder(self) -> SpritesEncoder:
         return SpritesEncoder(identity_teacher(self._recipe, self._folder / "teacher.safetensors", self._seed))
+
+
+def _check_scenes(recipe: Recipe) -> None:
+    testbed = recipe.testbed
+    unknown = sorted({*testbed.backgrounds} - {*BACKGROUNDS})
+    if unknown:
+        raise BadInput(
+            f"recipe {recipe.name}: there is no background '{unknown[0]}'", cure=f"some of {', '.join(BACKGROUNDS)}"
+        )
+    if not (testbed.backgrounds and testbed.kinds and testbed.subjects):
+        raise BadInput(f"recipe {recipe.name}: testbed.backgrounds, kinds and subjects need a value each")
+    most = min(_MOST_SUBJECTS, recipe.data.references)
+    if not 1 <= min(testbed.subjects) <= max(testbed.subjects) <= most:
+        raise BadInput(
+            f"recipe {recipe.name}: testbed.subjects has {min(testbed.subjects)} to {max(testbed.subjects)}",
+            cure=f"numbers from 1 to {most}: every subject has its reference, and a scene has room for three",
+        )

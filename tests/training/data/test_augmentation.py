@@ -155,7 +155,9 @@ def test_a_blur_takes_contrast_and_no_light() -> None:
     picture = _picture(200, 300)
     pictures = _many(picture, replace(NONE, blur=1.0), 40)
     spreads = np.array([found.std() for found in pictures])
-    assert spreads.max() > 0.95 * picture.std() and spreads.min() < 0.4 * picture.std()
+    assert spreads.max() > 0.95 * picture.std()
+    # White noise under a Gaussian of 1.2 pixels, the widest here, keeps 1 / (2 * 1.2 * sqrt(pi)) of its spread.
+    assert 0.22 < spreads.min() / picture.std() < 0.3
     assert [float(found.mean()) for found in pictures] == pytest.approx([float(picture.mean())] * 40, abs=1)
 
 

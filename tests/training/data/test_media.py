@@ -129,13 +129,28 @@ def test_a_frame_from_a_key_frame_on_is_the_one_counted_from_the_start(tmp_path:
         assert numbers(read_frames(path, wanted, np.array)) == wanted
 
 
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts", "avi", "webm"])
+def test_a_number_means_the_same_frame_where_frames_are_left_out(tmp_path: Path, container: str) -> None:
+    """A pause of three frames, and a later frame that comes late."""
+    path = tmp_path / "a.video"
+    ticks = [i + 3 * (i > 60) + (i > 120) for i in range(200)]
+    codec = {"webm": "libvpx-vp9", "avi": "mpeg4"}.get(container, "libx264")
+    write_video(path, numbered_frames(200), fps=Fraction(25), ticks=ticks, container=container, codec=codec)
+    for first in (0, 50, 59, 60, 61, 64, 100, 121, 150, 195):
+        wanted = [first, first + 1, first + 4]
+        assert numbers(decoding._counted(path, wanted, np.array)) == wanted
+        assert numbers(read_frames(path, wanted, np.array)) == wanted
+        # Key frames of a transport stream cannot be found by their time.
+        if container != "mpegts":
+            assert decoding._from_key_frame(path, wanted, np.array) is not None, "the quick way is taken"
+
+
 def test_frames_are_counted_where_their_times_do_not_tell_their_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    ticks = [i + 3 * (i > 60) + i // 50 for i in range(200)]
-    write_video(path, numbered_frames(200), fps=Fraction(25), ticks=ticks)
-    for first in (50, 100, 150, 195):
-        assert decoding._from_key_frame(path, [first], np.array) is None
-        assert numbers(read_frames(path, [first], np.array)) == [first]
+    """A stream without a container has no times at all."""
+    path = tmp_path / "a.video"
+    write_video(path, numbered_frames(60), fps=Fraction(25), container="h264")
+    assert decoding._from_key_frame(path, [40, 41], np.array) is None
+    assert numbers(read_frames(path, [40, 41], np.array)) == [40, 41]
 
 
 def test_a_clip_covers_its_size_and_is_cut_evenly(tmp_path: Path) -> None:

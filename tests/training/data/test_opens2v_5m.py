@@ -160,6 +160,9 @@ def test_the_names_decide_which_mask_is_whose(tmp_path: Path) -> None:
     imported = _import(tmp_path, {"a": record(men, names=["man", "man"])})
     assert [one.box for one in imported.rows[0].references] == [(0, 0, 40, 32), (40, 0, 80, 32)]
     assert imported.tally.left_out == {"no mask is surely that of the subject": 1}
+    # Nor has the first of two the only mask of that name, which is the second one's.
+    imported = _import(tmp_path, {"a": record(men[:2], names=["dog", "man"])})
+    assert [one.box for one in imported.rows[0].references] == [(40, 0, 80, 32)]
 
 
 def test_boxes_and_masks_of_a_crop_are_moved_into_the_frame(tmp_path: Path) -> None:

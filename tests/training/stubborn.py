@@ -1,0 +1,95 @@
+"""A sprites world that can be told to misbehave, and processes of a training that meet it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from refeval.commands.console import last_word
+from refeval.errors import BadInput, RefevalError
+from refeval.training.engine import Engine
+from refeval.training.examples import Sample, Source
+from refeval.training.recipe import Recipe, read_recipe
+from refeval.training.testbed.world import SpritesWorld
+from refeval.training.trainer import Reading, Trainer
+
+
+class PlantedWorld(SpritesWorld):
+    """The sprites world, with samples that are changed as they are read.
+
+    Args:
+        recipe: of the training.
+        folder: of the training.
+        plant: gets a position and its sample.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, plant: Callable[[int, Sample], Sample]) -> None:
+        super().__init__(recipe, folder, seed=0)
+        self._plant = plant
+
+    def source(self) -> Source:
+        """The world's own, changed."""
+        return _PlantedSource(super().source(), self._plant)
+
+
+class _PlantedSource(Source):
+    def __init__(self, source: Source, plant: Callable[[int, Sample], Sample]) -> None:
+        self._source = source
+        self._plant = plant
+
+    def sample(self, position: int) -> Sample:
+        return self._plant(position, self._source.sample(position))
+
+
+def heavier(sample: Sample, factor: float) -> Sample:
+    """A sample whose error counts ``factor`` times."""
+    assert sample.emphasis is not None
+    return replace(sample, emphasis=sample.emphasis * factor)
+
+
+def trainer_of(
+    recipe: Recipe,
+    folder: Path,
+    plant: Callable[[int, Sample], Sample] = lambda _, sample: sample,
+    *,
+    engine: Engine | None = None,
+    threads: int = 1,
+) -> Trainer:
+    """A trainer in a folder, on what is there."""
+    engine = engine or Engine(device="cpu", precision=recipe.run.precision)
+    world = PlantedWorld(recipe, folder, plant)
+    reading = Reading(threads=threads)
+    trainer = Trainer(recipe=recipe, world=world, folder=folder, seed=0, engine=engine, reading=reading)
+    trainer.resume()
+    return trainer
+
+
+def fail_in_one_process(config: str, folder: str, how: str) -> None:
+    """Work of one of two processes: from iteration 3 on, the second one cannot go on.
+
+    Args:
+        config: path of a recipe.
+        folder: of the training.
+        how: ``input``: its samples cannot be read; ``gone``: it ends without a word.
+    """
+    recipe = read_recipe(config, {"run.micro_batch": 1})
+    engine = Engine(device="cpu", precision="fp32")
+
+    def plant(position: int, sample: Sample) -> Sample:
+        if engine.rank == 1 and position >= 2 * recipe.run.global_batch:
+            if how == "gone":
+                import os
+
+                os._exit(99)
+            raise BadInput("too many rows are broken")
+        return sample
+
+    try:
+        with engine.connected():
+            trainer_of(recipe, Path(folder), plant, engine=engine).run()
+    except RefevalError as error:
+        sys.exit(last_word(error))
+    finally:
+        engine.close()
