@@ -33,7 +33,7 @@ def parts_of(spec: ModelSpec, store: WeightsStore) -> Parts:
         return Parts(
             transformer=partial(_tiny_transformer, spec),
             text=partial(tiny_text_encoder, spec.architecture),
-            vae=lambda dtype: _in_precision(tiny_vae(), dtype),
+            vae=lambda dtype: in_precision(tiny_vae(), dtype),
         )
     return Parts(
         transformer=partial(_published_transformer, spec, store),
@@ -44,7 +44,7 @@ def parts_of(spec: ModelSpec, store: WeightsStore) -> Parts:
 
 def as_loaded(transformer: Any, dtype: torch.dtype) -> Any:
     """A transformer that is made, in the precision and with the timesteps that one from files would have."""
-    return _exact(_in_precision(transformer, dtype))
+    return _exact(in_precision(transformer, dtype))
 
 
 def _tiny_transformer(spec: ModelSpec, dtype: torch.dtype) -> Any:
@@ -73,7 +73,7 @@ def _published_vae(spec: ModelSpec, store: WeightsStore, dtype: torch.dtype) -> 
     return load_vae(store.folder_of(spec.base) / "Wan2.1_VAE.pth", dtype=dtype, model=spec.name)
 
 
-def _in_precision(module: Any, dtype: torch.dtype) -> Any:
+def in_precision(module: Any, dtype: torch.dtype) -> Any:
     """As the loaders do: what diffusers keeps in float32 stays so."""
     kept = frozenset(getattr(module, "_keep_in_fp32_modules", None) or ())
     for name, parameter in module.named_parameters():

@@ -40,16 +40,18 @@ def drop(example: Example, empty_text: Tensor, data: DataSettings, seed: int, po
     return example
 
 
-def collate(examples: Sequence[Example], text_tokens: int) -> Batch:
+def collate(examples: Sequence[Example], text_tokens: int, slots: int = 0) -> Batch:
     """Put examples together.
 
-    Shorter prompts are padded with zeros, fewer references with latents of zeros: what inference does too.
+    Shorter prompts are padded with zeros, as at inference. Fewer references are padded with latents of zeros, which are
+    tokens that others see: where samples differ, only a micro-batch of one, or fixed slots, leaves them as they are.
 
     Args:
         examples: one or more, latents of one shape.
         text_tokens: L of the batch; longer prompts are cut off.
+        slots: M of the batch, at least; 0: as many as the example with the most references has.
     """
-    most = max(example.references.shape[1] for example in examples)
+    most = max(slots, *(example.references.shape[1] for example in examples))
     references = examples[0].references.new_zeros(
         len(examples), examples[0].references.shape[0], most, *examples[0].references.shape[2:]
     )
@@ -77,9 +79,7 @@ def collate(examples: Sequence[Example], text_tokens: int) -> Batch:
 def placed(batch: Batch, device: torch.device) -> Batch:
     """The batch on a device."""
     there = {
-        entry.name: tensor.to(device)
-        for entry in fields(batch)
-        if (tensor := getattr(batch, entry.name)) is not None
+        entry.name: tensor.to(device) for entry in fields(batch) if (tensor := getattr(batch, entry.name)) is not None
     }
     return replace(batch, **there)
 

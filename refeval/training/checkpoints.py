@@ -87,7 +87,8 @@ def write_checkpoint(training: Path, state: State, keep: int) -> Path:
             sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for _, old in checkpoints(training)[:-keep]:
+    # Later ones are damaged, or training would have gone on from them: they neither count nor are touched.
+    for _, old in [(step, path) for step, path in checkpoints(training) if step <= state.step][:-keep]:
         shutil.rmtree(old)
     return target
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refeval.documents import write_document
-from refeval.errors import MissingPrerequisite
+from refeval.errors import BadInput, MissingPrerequisite
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.folder import trained_tensors
 from refeval.training.objective import Objective
@@ -65,9 +65,7 @@ def conclude(folder: Path, recipe: Recipe, world: World, *, seed: int) -> Conclu
     return Conclusion(separability=separability, measures=measures, notes=notes)
 
 
-def _features(
-    network: ReferenceTransformer, recipe: Recipe, world: World, views: Sequence[View]
-) -> ReferenceFeatures:
+def _features(network: ReferenceTransformer, recipe: Recipe, world: World, views: Sequence[View]) -> ReferenceFeatures:
     # Also without alignment a block is looked at: the one that the paper's depth would end with, or the last.
     block = recipe.objective.depth or min(Objective().depth, len(network.blocks))
     return reference_features(network, views, block=block, sigma=_SIGMA, text_tokens=world.text_tokens)
@@ -75,10 +73,12 @@ def _features(
 
 def _compare(
     folder: Path, before: ReferenceFeatures, after: ReferenceFeatures
-) -> tuple[Separability, tuple[str, ...]]:
-    found = write_separability(folder, before, after)
+) -> tuple[Separability | None, tuple[str, ...]]:
+    found: Separability | None = None
     try:
+        found = write_separability(folder, before, after)
         draw_separability(folder, before, after)
-    except MissingPrerequisite as error:
+    except (BadInput, MissingPrerequisite) as error:
+        # Too few subjects, or no package for the figure: the training is done all the same.
         return found, (str(error),)
     return found, ()

@@ -17,19 +17,21 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from refeval.errors import ExitCode, RefevalError
+from refeval.errors import BadInput, ExitCode, RefevalError
 from refeval.training.flow import Drawn
 from refeval.training.objective import Batch, Losses
 from refeval.training.parameters import Trained
 
 Sharding = Literal["auto", "yes", "no"]
+
+_KNOWN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 # The main process may write a large checkpoint, or draw clips, for an hour or two while the others wait for it. One
 # that is gone is not waited for: the launcher ends the others.
@@ -49,6 +51,9 @@ class Engine:
         device: ``auto``, ``cpu`` or ``cuda``; one that is there.
         precision: of the forward pass, ``bf16`` or ``fp32``.
         sharding: ``auto``: on several GPUs.
+
+    Raises:
+        BadInput: accelerate is configured to shard by itself.
     """
 
     def __init__(self, *, device: str, precision: str, sharding: Sharding = "auto") -> None:
@@ -57,6 +62,12 @@ class Engine:
         patience = InitProcessGroupKwargs(timeout=_PATIENCE)
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patience])
         self._half = precision == "bf16"
+        if self._accelerator.distributed_type not in _KNOWN:
+            raise BadInput(
+                f"accelerate is configured for {self._accelerator.distributed_type.value}",
+                details=(("known", "one process, or several that hold everything; --sharding spreads parameters"),),
+                cure="accelerate launch --multi_gpu -m refeval.cli train ..., without DeepSpeed or FSDP",
+            )
         self.device: torch.device = self._accelerator.device
         self.processes: int = self._accelerator.num_processes
         self.rank: int = self._accelerator.process_index
@@ -111,7 +122,8 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a loss."""
-        self._accelerator.backward(loss)
+        # Not accelerate's: it divides by a number of its own environment.
+        torch.autograd.backward(loss)
 
     def clip(self, most: float) -> Tensor:
         """The norm of the gradient over all processes; it is scaled down to ``most`` where that is above 0."""
@@ -175,7 +187,9 @@ class Engine:
             yield
         except RuntimeError as error:
             # gloo has no error of its own.
-            if self.processes > 1 and (isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)):
+            if self.processes > 1 and (
+                isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
+            ):
                 raise self._abandoned() from error
             raise
 

@@ -32,8 +32,9 @@ from refeval.training.recipe import Recipe, parse_recipe
 
 DOCUMENT = "training.json"
 SCHEMA_VERSION = 1
-# May be changed when a training goes on: they decide what is kept and shown, or how much is done at once.
-_FREE = ("keep", "save_every", "sample_every", "explode", "micro_batch", "checkpointing")
+# May be changed when a training goes on: they decide what is kept and shown, or how much memory is used. Not the
+# micro-batch: its samples are padded to the most references among them.
+_FREE = ("keep", "save_every", "sample_every", "explode", "checkpointing")
 _WEIGHTS = ("parameters", "average")
 _LEASES = "leases"
 

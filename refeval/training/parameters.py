@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from refeval.errors import BadInput
+from refeval.generators.wan.parts import in_precision
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.alignment import Projector
 from refeval.training.dual import DualReferenceTransformer
@@ -120,7 +121,8 @@ def _start(recipe: Recipe, world: World) -> ReferenceTransformer:
 
 
 def _ready(network: ReferenceTransformer, world: World) -> ReferenceTransformer:
-    ready: ReferenceTransformer = network.eval().to(world.device, world.dtype)
+    # What Wan keeps in float32 stays so, as where published weights are loaded.
+    ready: ReferenceTransformer = in_precision(network.eval(), world.dtype).to(world.device)
     return ready
 
 

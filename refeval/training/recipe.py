@@ -24,7 +24,6 @@ from refeval.errors import BadInput
 from refeval.suggestions import did_you_mean
 from refeval.training.objective import Objective
 
-
 _MANY = float("inf")
 # The least and the most of fields whose type allows more.
 _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
@@ -62,7 +61,13 @@ _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "sample_every": (0, _MANY),
         "explode": (1, _MANY),
     },
-    "testbed": {"freedom": (0, 1), "foreground": (0, _MANY), "teacher_steps": (0, _MANY), "steps": (1, _MANY)},
+    "testbed": {
+        "freedom": (0, 1),
+        "foreground": (0, _MANY),
+        "teacher_steps": (0, _MANY),
+        "steps": (1, _MANY),
+        "assessed_clips": (1, _MANY),
+    },
 }
 
 
@@ -401,6 +406,12 @@ def _contradictions(recipe: Recipe) -> list[str]:
         (run.global_batch % run.micro_batch == 0, "run.global_batch is not a multiple of run.micro_batch"),
         (dropped <= 1, f"the shares of dropped samples add up to {dropped:g}"),
         (bool(recipe.teacher.names), "teacher.names is empty"),
+        (recipe.objective.flow.shift > 0, f"objective.flow.shift is {recipe.objective.flow.shift:g}, not above 0"),
+        (all(0 <= beta < 1 for beta in recipe.optimizer.betas), "optimizer.betas are 0 or more, and below 1"),
+        (
+            max(data.references, *recipe.testbed.subjects) == data.references or not drawn,
+            "data.references is below the largest of testbed.subjects",
+        ),
         (not drawn or depth <= network.blocks, f"objective.depth is {depth}, of {network.blocks} blocks"),
         (network.width % (2 * network.heads) == 0, "network.width is not a multiple of twice network.heads"),
         (

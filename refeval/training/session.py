@@ -10,9 +10,11 @@ from pathlib import Path
 from refeval.devices import pick_device
 from refeval.errors import BadInput
 from refeval.place import Place
+from refeval.receipts import Mark
 from refeval.stored_weights import open_checkpoint
 from refeval.training.checkpoints import checkpoints
 from refeval.training.conclusion import ASSESSMENT
+from refeval.training.data.encoded import SETTINGS
 from refeval.training.engine import Engine, Sharding
 from refeval.training.folder import TrainingDocument, alone, begin_training, check_folder, digests
 from refeval.training.observation import Observer
@@ -111,6 +113,8 @@ def train(request: TrainingRequest, observe: Observe, complain: Callable[[str], 
             if document is not None:
                 stack.enter_context(alone(folder))
                 begin_training(folder, document)
+                # What a world makes once, such as a small teacher, is made by one process and read by the others.
+                world.encoder()
         for complaint in trainer.resume():
             complain(complaint)
         observer = None
@@ -180,10 +184,17 @@ def document_of(request: TrainingRequest) -> TrainingDocument:
     return TrainingDocument(
         recipe=request.recipe,
         seed=request.seed,
-        data=digests(request.rows),
+        data=digests(request.rows) | _encoded_digest(request.encoded),
         start=digests(start),
         ablation=request.ablation,
     )
+
+
+def _encoded_digest(folder: Path | None) -> dict[str, str]:
+    """Clips that were encoded before begin in the middle of their cuts, so it matters whether they are used."""
+    if folder is None or not (folder / SETTINGS).is_file():
+        return {}
+    return {"encoded": Mark.of(folder / SETTINGS).sha256}
 
 
 def _check_device(recipe: Recipe, asked: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from refeval.errors import ExitCode, RefevalError
+from refeval.errors import ExitCode, RefevalError, UnusableClip
 from refeval.faults import fault_point
 from refeval.signals import no_interruption, stop_received
 from refeval.training.batches import collate, draw_noise, drop, placed
@@ -219,7 +219,7 @@ class Trainer:
             drop(example, self._empty_text, data, self._seed, position)
             for example, position in zip(examples, positions, strict=True)
         ]
-        batch = placed(collate(dropped, self._world.text_tokens), device)
+        batch = placed(collate(dropped, self._world.text_tokens, self._world.reference_slots), device)
         drawn, noise = draw_noise(flow, batch.latents.shape[1:], self._seed, positions)
         return batch, drawn, noise.to(device)
 
@@ -274,8 +274,13 @@ class Trainer:
         with engine.together():
             if engine.is_main:
                 network = network_of(self.recipe, self._world, tensors)
-                drawn = self._world.draw(network, self._world.shown(_SHOWN_CLIPS), seed=self._seed)
-                self._observer.clips(self._step, drawn)
+                try:
+                    drawn = self._world.draw(network, self._world.shown(_SHOWN_CLIPS), seed=self._seed)
+                except UnusableClip:
+                    # A network that cannot draw yet may still learn to.
+                    self._observer.note(self._step, "clips/failed", 1.0)
+                else:
+                    self._observer.clips(self._step, drawn)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         names = {parameter: name for name, parameter in self._parameters.items()}

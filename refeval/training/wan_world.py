@@ -186,7 +186,7 @@ class WanWorld(World):
 
     def views(self) -> Sequence[View]:
         """References of a few samples, each augmented several times."""
-        settings = self._recipe.data.augmentation
+        settings, dual = self._recipe.data.augmentation, self._recipe.references == "dual"
         found = []
         for number, sample in enumerate(self.shown(_VIEWED_SAMPLES)):
             names = tuple(f"{sample.key}: {index + 1}" for index in range(len(sample.references)))
@@ -194,7 +194,7 @@ class WanWorld(World):
                 rng = np.random.default_rng([self._seed, number, view])
                 pictures = tuple(augment(picture, settings, rng) for picture in sample.references)
                 changed = replace(sample, references=pictures)
-                found.append(View(example=self._encoder.examples([changed], with_teacher=True)[0], subjects=names))
+                found.append(View(example=self._encoder.examples([changed], with_teacher=dual)[0], subjects=names))
         return found
 
     @torch.no_grad()

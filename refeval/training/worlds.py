@@ -85,12 +85,15 @@ class World(ABC):
 
     Attributes:
         text_tokens: length that embedded prompts are padded to.
+        reference_slots: references that every sample is padded to, in training and when clips are drawn; 0: none are
+            added but within a micro-batch.
         teacher_width: V; the width of the projectors' output.
         device: where examples are, and where networks draw.
         dtype: of the parameters of networks that draw.
     """
 
     text_tokens: int
+    reference_slots: int = 0
     teacher_width: int
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from refeval.commands.console import last_word
 from refeval.errors import BadInput, RefevalError
-from refeval.training.engine import Engine
+from refeval.training.engine import Engine, own_parts
 from refeval.training.examples import Sample, Source
+from refeval.training.parameters import make_trained
 from refeval.training.recipe import Recipe, read_recipe
 from refeval.training.testbed.world import SpritesWorld
 from refeval.training.trainer import Reading, Trainer
@@ -93,3 +95,18 @@ def fail_in_one_process(config: str, folder: str, how: str) -> None:
         sys.exit(last_word(error))
     finally:
         engine.close()
+
+
+def tell_shards(config: str) -> None:
+    """Work of a process: print the shape of every parameter, and how many of its numbers lie here, as JSON."""
+    recipe = read_recipe(config)
+    engine = Engine(device="cpu", precision="fp32", sharding="yes")
+    engine.take_over(make_trained(recipe, SpritesWorld(recipe, Path(), 0), 0))
+    parameters = engine.parameters()
+    held = own_parts(parameters.values())
+    print(
+        json.dumps(
+            {name: (list(parameters[name].shape), part.numel()) for name, part in zip(parameters, held, strict=True)}
+        )
+    )
+    engine.close()

@@ -83,7 +83,7 @@ def test_every_format_gives_the_same_velocity(keys: str, rows: Path, first: Path
     if keys == "diffusers":
         stock = WanTransformer3DModel.from_pretrained(out)
         assert type(stock) is WanTransformer3DModel
-        # It computes the sinusoid of the timestep in float32: measured 2e-7 of values near 0.3.
+        # It computes the sinusoid of the timestep in float32: measured 1.5e-5 of values up to 5.
         torch.testing.assert_close(velocity(stock), velocity(network), atol=1e-4, rtol=0)
 
 
@@ -134,9 +134,7 @@ def test_a_second_stage_starts_from_the_first(rows: Path, first: Path, tmp_path:
         (("--step", "7"), "there is no checkpoint of iteration 7"),
     ],
 )
-def test_what_cannot_be_exported_is_said(
-    options: tuple[str, ...], complaint: str, first: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_exported_is_said(options: tuple[str, ...], complaint: str, first: Path, tmp_path: Path) -> None:
     ended = refeval(tmp_path / "said", "export-weights", first, "--out", tmp_path / "out", *options)
     assert ended.code == 2 and complaint in ended.err, ended
     assert not (tmp_path / "out").exists()

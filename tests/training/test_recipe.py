@@ -18,6 +18,7 @@ STAGES = {
     "data.cross_share": (0.5, 0.0, 1.0),
     "data.dropped_references": ("each", "one", "one"),
     "data.augment": (True, True, False),
+    "data.references": (3, 3, 8),
     "optimizer.learning_rate": (5e-5, 5e-5, 1e-5),
     "optimizer.warmup": (0, 1, 1),
     "optimizer.warmup_from": (0.0, 0.33333333, 0.33333333),

@@ -62,7 +62,12 @@ def test_another_training_in_the_folder_is_named_field_by_field(
     changes = ("--set", "optimizer.learning_rate=0.01", "--set", "objective.flow.shift=2.0", "--seed", "3")
     other = refeval(tmp_path / "said", *command, *changes)
     assert other.code == 2 and "another training is here" in other.err
-    for line in ("recipe.optimizer.learning_rate", "0.001 there, 0.01 asked for", "recipe.objective.flow.shift", "seed"):
+    for line in (
+        "recipe.optimizer.learning_rate",
+        "0.001 there, 0.01 asked for",
+        "recipe.objective.flow.shift",
+        "seed",
+    ):
         assert line in other.err
     assert "run." not in other.err, "what agrees is not listed"
     strange = tmp_path / "strange"

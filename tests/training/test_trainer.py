@@ -34,7 +34,12 @@ def recipe_of(config: Path, **changes: object) -> Recipe:
         {"references": "dual", "objective__depth": 0},
         {"references": "dual", "objective__depth": 1, "run__checkpointing": True},
         {"data__drop_text": 0.0, "data__drop_references": 1.0, "data__drop_both": 0.0},
-        {"data__dropped_references": "one", "data__drop_text": 0.0, "data__drop_references": 0.0, "data__drop_both": 1.0},
+        {
+            "data__dropped_references": "one",
+            "data__drop_text": 0.0,
+            "data__drop_references": 0.0,
+            "data__drop_both": 1.0,
+        },
     ],
 )
 def test_every_parameter_has_a_gradient_in_every_micro_batch(

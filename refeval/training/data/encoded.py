@@ -26,7 +26,7 @@ from refeval.stored_weights import write_safetensors
 
 SCHEMA_VERSION = 1
 _KEY_LENGTH = 32
-_SETTINGS = "encoding.json"
+SETTINGS = "encoding.json"
 
 
 def key_of(kind: str, content: Any) -> str:
@@ -71,7 +71,7 @@ class EncodedFolder:
     @property
     def is_begun(self) -> bool:
         """Whether it is there."""
-        return (self.folder / _SETTINGS).is_file()
+        return (self.folder / SETTINGS).is_file()
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Make the folder, or go on with it; files that are damaged count as not there.
@@ -82,7 +82,7 @@ class EncodedFolder:
         Raises:
             BadInput: the folder holds encodings of other settings.
         """
-        path = self.folder / _SETTINGS
+        path = self.folder / SETTINGS
         if not self.is_begun:
             with contextlib.suppress(FileExistsError):
                 write_document(path, {"schema_version": SCHEMA_VERSION, "settings": dict(settings)}, exclusive=True)
@@ -173,7 +173,7 @@ class EncodedFolder:
         yield from sorted(path for path in (self.folder / "files").glob("*.json") if not path.name.startswith("."))
 
     def _refuse_others(self, settings: Mapping[str, Any]) -> None:
-        path = self.folder / _SETTINGS
+        path = self.folder / SETTINGS
         stored = read_document(path)
         if stored.get("schema_version") != SCHEMA_VERSION:
             raise BadInput(f"{path} is of another version of refeval", cure="give an empty folder")

@@ -35,7 +35,7 @@ def draw_latents(
     Returns:
         float32 (N, C, F, H', W').
     """
-    batch = collate(examples, text_tokens)
+    batch = collate(examples, text_tokens, recipe.data.references)
     noise = torch.Generator().manual_seed(seed)
     latents = torch.randn(batch.latents.shape, generator=noise)
     nothing, no_text = torch.zeros_like(batch.references), torch.zeros_like(batch.text)

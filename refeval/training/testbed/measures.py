@@ -1,7 +1,7 @@
 """Whether a clip shows what it was asked for: the motion that the prompt tells, the subject that the reference shows.
 
-Every measure is a question with one right answer of several, asked of clips of scenes whose truth is known. They never
-see the poses of the scene: a real clip does not score 1 by being equal to itself.
+Every measure is a question with one right answer of several, asked of clips of scenes whose truth is known. Drawings
+that clips are held against do not have the poses of the scene: a real clip does not score 1 by being equal to itself.
 """
 
 from __future__ import annotations

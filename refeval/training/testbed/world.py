@@ -48,6 +48,8 @@ class SpritesWorld(World):
         check_teacher(recipe)
         _check_scenes(recipe)
         self._recipe = recipe
+        # The network cannot tell a reference of zeros from none: it is told the same everywhere.
+        self.reference_slots = recipe.data.references
         self._folder = folder
         self._seed = seed
 
