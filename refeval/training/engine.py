@@ -125,13 +125,6 @@ class Engine:
         # Not accelerate's: it divides by a number of its own environment.
         torch.autograd.backward(loss)
 
-    def clip(self, most: float) -> Tensor:
-        """The norm of the gradient over all processes; it is scaled down to ``most`` where that is above 0."""
-        parameters = list(self.parameters().values())
-        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        if most:
-            clip_grads_with_norm_(parameters, most, norm)
-        return whole(norm)
 
     def gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole tensors on the CPU, in the main process; the others help, and get none. All of them have to ask."""
@@ -203,6 +196,15 @@ class Engine:
         """Leave the group of processes."""
         if self.processes > 1:
             self._accelerator.end_training()
+
+
+def clip_gradient(parameters: Iterable[Tensor], most: float) -> Tensor:
+    """The norm of the gradient over all processes; it is scaled down to ``most`` where that is above 0."""
+    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
+    if most:
+        clip_grads_with_norm_(moved, most, norm)
+    return whole(norm)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from refeval.training.checkpoints import (
     remove_leftovers,
     write_checkpoint,
 )
-from refeval.training.engine import Engine, laid_out, load_parameters
+from refeval.training.engine import Engine, clip_gradient, laid_out, load_parameters
 from refeval.training.examples import Sample, Source
 from refeval.training.feeding import feed, own_positions
 from refeval.training.flow import Drawn
@@ -198,7 +198,7 @@ class Trainer:
                 engine.backward(losses.total / count)
             parts.append(_packed(losses, drawn.gate(self.recipe.objective.gate_power).mean()))
         values = engine.mean(torch.stack(parts).mean(dim=0)).tolist()
-        norm = float(engine.clip(self.recipe.optimizer.clip_norm))
+        norm = float(clip_gradient(self._parameters.values(), self.recipe.optimizer.clip_norm))
         self._refuse_divergence(values[0], norm)
         share = rate(self.recipe.optimizer, run.iterations, self._step)
         self._move(share)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,6 @@ FLAGS: list[tuple[tuple[str, ...], str, dict[str, Any], dict[str, str] | None]] 
         {"objective.depth": 0, "references": "dual"},
         {"study": "loss", "member": "D"},
     ),
-    (("--depth", "2"), "depth-2-seed0", {"objective.depth": 2}, {"study": "depth", "member": "2"}),
     (
         ("--encoder", "sprites-untrained", "--seed", "3"),
         "encoder-sprites-untrained-seed3",
@@ -54,9 +52,10 @@ FLAGS: list[tuple[tuple[str, ...], str, dict[str, Any], dict[str, str] | None]] 
         {"study": "encoder", "member": "sprites-untrained"},
     ),
     (
-        ("--lambda", "0.5", "--margin", "0.25", "--eta", "2", "--iterations", "10"),
-        "lambda-0.5-margin-0.25-eta-2-seed0",
+        ("--depth", "2", "--lambda", "0.5", "--margin", "0.25", "--eta", "2", "--iterations", "10"),
+        "depth-2-lambda-0.5-margin-0.25-eta-2-seed0",
         {
+            "objective.depth": 2,
             "objective.negative_weight": 0.5,
             "objective.margin": 0.25,
             "objective.eta": 2.0,
@@ -106,7 +105,7 @@ def test_every_flag_trains_its_member_renders_and_scores_it(
     assert told["statuses"] == {"render": {"rendered": 1}, "motion_amplitude": {"scored": 1}}
     assert len(told["measures"]) == 9 and all(one["asked"] == 2 for one in told["measures"])
     if place is None:
-        assert (told["study"], told["member"]) == (None, "lambda=0.5,margin=0.25,eta=2")
+        assert (told["study"], told["member"]) == (None, "depth=2,lambda=0.5,margin=0.25,eta=2")
         assert "a member of no study" in told["row"]
     else:
         assert (told["study"], told["member"]) == (place["study"], place["member"])
@@ -130,7 +129,8 @@ def test_a_second_input_is_learned_and_the_weight_of_the_alignment_matters(
     assert dual["network.feature_embedding.weight"].abs().sum() > 0
     none = parameters("--loss", "none", name="loss-C-seed0")
     assert not any(name.startswith("projectors.") for name in [*none, *dual])
-    two = parameters("--depth", "2", name="depth-2-seed0")
+    flags, name, *_ = FLAGS[-1]
+    two = parameters(*flags, name=name)
     assert {name.split(".")[1] for name in two if name.startswith("projectors.")} == {"0", "1"}
 
 
@@ -138,7 +138,7 @@ def test_the_report_sets_the_members_beside_the_published_values(
     member: Callable[..., tuple[Path, Ended]], tmp_path: Path
 ) -> None:
     losses = [member("--loss", loss) for loss in ("full", "no-negative", "none", "dual-encoder-input")]
-    runs = [Path(json.loads(ended.out)["run"]) for _, ended in (*losses, member("--depth", "2"))]
+    runs = [Path(json.loads(ended.out)["run"]) for _, ended in losses]
     ended = refeval(tmp_path / "said", "report", *runs, "--out", tmp_path / "report")
     assert ended.code == ExitCode.OK, ended.err
     with (tmp_path / "report/tables/ablation-loss.csv").open() as file:
@@ -147,51 +147,55 @@ def test_the_report_sets_the_members_beside_the_published_values(
     assert all(row["MotionAmplitude"] for row in rows if row["section"] == "runs")
     published = {row["loss"]: float(row["TotalScore"]) for row in rows if row["section"] == "published"}
     assert published == {one.name: one.columns["total"] for one in published_members(Study.LOSS)}
-    assert (tmp_path / "report/tables/ablation-depth.md").is_file()
 
 
 def test_a_study_that_is_killed_goes_on_and_outlives_a_member_that_fails(small_config: Path, tmp_path: Path) -> None:
     root = tmp_path / "all"
-    study = ("ablate", "--study", "depth", "--depths", "0,1", "--config", small_config, *SCORED, "--out", root)
-    command = (*study, "--set", "run.keep=9", "--json")
-    first, second = root / "trainings/depth-0-seed0", root / "trainings/depth-1-seed0"
-    second.mkdir(parents=True)
-    (second / "letter.txt").write_text("not a training")
+    command = ("ablate", "--study", "depth", "--config", small_config, *SCORED, "--out", root, "--set", "run.keep=9")
+    two, three = ((*command, "--depths", depths, "--json") for depths in ("0,1", "0,1,2"))
+    first, report = root / "trainings/depth-0-seed0", root / "reports/sprites/depth"
 
-    killed = refeval(tmp_path / "killed", *command, env={"REFEVAL_FAULT": "trained:7"})
+    killed = refeval(tmp_path / "killed", *two, env={"REFEVAL_FAULT": "trained:7"})
     assert killed.code == -9, killed.err
     assert [step for step, _ in checkpoints(first)] == [5]
     kept = first / "checkpoints/step-000005/parameters.safetensors"
     written = kept.stat().st_mtime_ns
 
-    failed = refeval(tmp_path / "failed", *command)
-    assert failed.code == ExitCode.INCOMPLETE, failed.err
-    told = json.loads(failed.out)["members"]
-    assert [(one["member"], one["exit_code"]) for one in told] == [("0", 0), ("1", 2)]
-    assert "holds other files and no training.json" in told[1]["reason"]
-    assert "failed      depth-1-seed0" in failed.err and "done        depth-0-seed0" in failed.err
-    assert [line["step"] for line in lines_of(first)] == list(range(1, 21))
-    assert kept.stat().st_mtime_ns == written, "it went on from there"
-    report = root / "reports/sprites/depth"
-    assert "| 0 | 0 |" in (report / "measures.md").read_text()
-    assert "| 1 | 0 |" not in (report / "measures.md").read_text()
-
-    shutil.rmtree(second)
-    before = _times(first) | _times(root / "runs/sprites/depth-0-seed0/videos")
-    done = refeval(tmp_path / "done", *command)
+    done = refeval(tmp_path / "done", *two)
     assert done.code == ExitCode.OK, done.err
-    assert "there       depth-0-seed0" in done.err and "started     depth-0-seed0" not in done.err
-    assert before == _times(first) | _times(root / "runs/sprites/depth-0-seed0/videos"), "nothing is done twice"
-    timings = (root / "runs/sprites/depth-0-seed0/logs/timings.jsonl").read_text().splitlines()
-    assert len(timings) == 2, "a clip and its score"
+    assert kept.stat().st_mtime_ns == written, "it went on from there"
+    assert [line["step"] for line in lines_of(first)] == list(range(1, 21))
+    assert [read_training(root / f"trainings/depth-{k}-seed0").recipe.objective.depth for k in (0, 1)] == [0, 1]
+    told = json.loads(done.out)
+    assert [(one["member"], one["seed"], one["exit_code"]) for one in told["members"]] == [("0", 0, 0), ("1", 0, 0)]
+    assert {str(report / "measures.md"), str(report / "index.html")} <= set(told["written"])
+    assert any(path.endswith(".svg") and "depth" in path for path in told["written"])
     with (report / "tables/ablation-depth.csv").open() as file:
         assert [row["depth"] for row in csv.DictReader(file)] == ["0", "1"]
     with (report / "measures.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["depth"] for row in rows] == ["0", "1", "chance", "real clips"]
     assert [rows[2][f"{whose} references identity"] for whose in ("own", "swapped")] == ["10.000"] * 2
-    assert {str(report / "measures.md"), str(report / "index.html")} <= set(json.loads(done.out)["written"])
-    assert any(path.endswith(".svg") and "depth" in path for path in json.loads(done.out)["written"])
+
+    (root / "trainings/depth-2-seed0").mkdir()
+    (root / "trainings/depth-2-seed0/letter.txt").write_text("not a training")
+    before = _times(root / "trainings") | _times(root / "runs")
+    failed = refeval(tmp_path / "failed", *three)
+    assert failed.code == ExitCode.INCOMPLETE, failed.err
+    *others, blocked = json.loads(failed.out)["members"]
+    assert [(one["exit_code"], one["reason"]) for one in others] == [(0, "")] * 2
+    assert blocked["exit_code"] == ExitCode.USAGE
+    assert "holds other files and no training.json" in blocked["reason"]
+    lines = [line.split(",")[0].split(":")[0] for line in failed.err.splitlines()]
+    assert lines[:3] == ["there       depth-0-seed0", "there       depth-1-seed0", "started     depth-2-seed0"]
+    assert "failed      depth-2-seed0" in lines
+    assert before == _times(root / "trainings") | _times(root / "runs"), "nothing is done twice"
+    assert [row.split("|")[1].strip() for row in _body(report / "measures.md")] == ["0", "1", "chance", "real clips"]
+
+
+def _body(table: Path) -> list[str]:
+    """The rows of a Markdown table below its heading and its section."""
+    return [line for line in table.read_text().splitlines() if line.startswith("| ")][3:]
 
 
 def _times(folder: Path) -> dict[Path, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -19,6 +20,9 @@ from refeval.training.testbed.latents import BOX, encode, encode_picture
 from refeval.training.testbed.scenes import MOTIONS, REFERENCE_SCALE
 
 TEXT_WIDTH = 64
+
+_MOTIONS = {motion.phrase(): motion.value for motion in MOTIONS}
+_PHRASE = re.compile("|".join(map(re.escape, _MOTIONS)))
 
 
 class SpritesEncoder(Encoder):
@@ -71,14 +75,7 @@ class SpritesEncoder(Encoder):
 def words(prompt: str) -> list[str]:
     """What the encoder understands of a prompt: the background, then ``0:left`` and so on."""
     said = [kind for kind in BACKGROUNDS if Background(kind=kind).describe() in prompt][:1]
-    phrases = {motion: motion.phrase() for motion in MOTIONS}
-    places = sorted(
-        (place, motion.value)
-        for motion, phrase in phrases.items()
-        for place in range(len(prompt))
-        if prompt.startswith(phrase, place)
-    )
-    return said + [f"{index}:{motion}" for index, (_, motion) in enumerate(places)]
+    return said + [f"{index}:{_MOTIONS[phrase]}" for index, phrase in enumerate(_PHRASE.findall(prompt))]
 
 
 def shrink(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
