@@ -68,7 +68,9 @@ def conclude(folder: Path, recipe: Recipe, world: World, *, seed: int) -> Conclu
 def _features(network: ReferenceTransformer, recipe: Recipe, world: World, views: Sequence[View]) -> ReferenceFeatures:
     # Also without alignment a block is looked at: the one that the paper's depth would end with, or the last.
     block = recipe.objective.depth or min(Objective().depth, len(network.blocks))
-    return reference_features(network, views, block=block, sigma=_SIGMA, text_tokens=world.text_tokens)
+    return reference_features(
+        network, views, block=block, sigma=_SIGMA, text_tokens=world.text_tokens, slots=world.reference_slots
+    )
 
 
 def _compare(

@@ -125,7 +125,6 @@ class Engine:
         # Not accelerate's: it divides by a number of its own environment.
         torch.autograd.backward(loss)
 
-
     def gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole tensors on the CPU, in the main process; the others help, and get none. All of them have to ask."""
         found = {}

@@ -56,6 +56,7 @@ def reference_features(
     block: int,
     sigma: float,
     text_tokens: int,
+    slots: int = 0,
     projector: Projector | None = None,
     seed: int = 0,
 ) -> ReferenceFeatures:
@@ -67,6 +68,7 @@ def reference_features(
         block: after how many blocks, from 1.
         sigma: share of noise in the video, 0 to 1.
         text_tokens: that prompts are padded to.
+        slots: references that examples are padded to, as in training.
         projector: of this block; None: the hidden states themselves.
         seed: of the noise: the same for every network that is compared.
 
@@ -82,7 +84,7 @@ def reference_features(
             raise ValueError(f"{len(view.subjects)} subjects for {view.example.references.shape[1]} references")
         drawn = generator(seed, position, Stream.NOISE).standard_normal(view.example.latents.shape, dtype=np.float32)
         with torch.no_grad():
-            states_td = _states(network, view.example, torch.from_numpy(drawn), block, sigma, text_tokens)
+            states_td = _states(network, view.example, torch.from_numpy(drawn), block, sigma, text_tokens, slots)
             if projector is not None:
                 states_td = projector(states_td)
         rows.append(states_td.view(len(view.subjects), -1, states_td.shape[1]).double().mean(dim=1).cpu().numpy())
@@ -150,10 +152,16 @@ def draw_separability(folder: Path, before: ReferenceFeatures, after: ReferenceF
 
 
 def _states(
-    network: ReferenceTransformer, example: Example, noise: Tensor, block: int, sigma: float, text_tokens: int
+    network: ReferenceTransformer,
+    example: Example,
+    noise: Tensor,
+    block: int,
+    sigma: float,
+    text_tokens: int,
+    slots: int,
 ) -> Tensor:
     """Hidden states of the reference tokens of one example, (M T, D)."""
-    batch = collate([example], text_tokens)
+    batch = collate([example], text_tokens, slots)
     kind: dict[str, Any] = {"device": network.device, "dtype": network.dtype}
     noisy = (1 - sigma) * batch.latents + sigma * noise.to(batch.latents)
     found = network(
@@ -165,7 +173,8 @@ def _states(
         batch.teacher.to(**kind) if isinstance(network, DualReferenceTransformer) else None,
     )
     states: Tensor = found.reference_states[0][0]
-    return states
+    shown, every = example.references.shape[1], batch.references.shape[2]
+    return states[: len(states) // every * shown]
 
 
 def _refuse_others(before: ReferenceFeatures, after: ReferenceFeatures) -> None:

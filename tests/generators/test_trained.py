@@ -16,9 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from refeval.cases import Case, ClipSpec
+from refeval.documents import write_document
 from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
 from refeval.generators.base import Generator, RenderJob
 from refeval.generators.wan.catalogue import MODELS
+from refeval.generators.wan.references import letterbox
 from refeval.generators.wan.tiny import randomise, tiny_transformer
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.keys import file_sha256
@@ -28,9 +30,8 @@ from refeval.seeds import case_seed
 from refeval.training.checkpoints import State, write_checkpoint
 from refeval.training.dual import DualReferenceTransformer
 from refeval.training.examples import Sample
-from refeval.training.folder import TrainingDocument, begin_training, trained_tensors
+from refeval.training.folder import TrainingDocument, begin_training, read_training, trained_tensors
 from refeval.training.parameters import network_of
-from refeval.training.recipe import read_recipe
 from refeval.training.testbed.world import SpritesWorld
 from tests.generators.cases import make_case
 from tests.training.data.small_world import make_data, recipe_of, world_of
@@ -84,7 +85,7 @@ def render(
 
 def drawn_by_the_world(folder: Path, case: Case, pictures: list[Image.Image], seed: int) -> NDArray[np.uint8]:
     """What the world draws with the averaged weights of a training's end."""
-    recipe = replace(read_recipe("sprites"), **vars(_recipe(folder)))
+    recipe = read_training(folder).recipe
     world = SpritesWorld(recipe, folder, 5)
     _, tensors = trained_tensors(folder)
     sample = Sample(
@@ -97,12 +98,6 @@ def drawn_by_the_world(folder: Path, case: Case, pictures: list[Image.Image], se
     )
     [drawn] = world.draw(network_of(recipe, world, tensors), [sample], seed=case_seed(seed, case.id))
     return drawn.frames
-
-
-def _recipe(folder: Path) -> object:
-    from refeval.training.folder import read_training
-
-    return read_training(folder).recipe
 
 
 def test_a_network_of_the_sprites_world_draws_what_its_world_draws(sprites: Path, case: Case, tmp_path: Path) -> None:
@@ -150,9 +145,6 @@ def test_only_the_weights_of_the_end_are_a_member_of_an_ablation(sprites: Path, 
     copy = tmp_path / "member"
     (copy / "checkpoints").mkdir(parents=True)
     document = json.loads((sprites / "training.json").read_text())
-    from refeval.documents import write_document
-    from refeval.training.folder import read_training
-
     del document["digest"]
     write_document(copy / "training.json", {**document, "ablation": MEMBER})
     for path in (sprites / "checkpoints").iterdir():
@@ -267,8 +259,6 @@ def test_a_dual_network_is_given_the_features_of_its_references(rows: Path, case
     rendered, _ = render(make(f"{wan_training(tmp_path / 'dual', rows, dual)},{settings}"), case, seed=7, clip=clip)
     plain, _ = render(make(f"{wan_training(tmp_path / 'plain', rows, tiny())},{settings}"), case, seed=7, clip=clip)
     assert not np.array_equal(rendered, plain)
-
-    from refeval.generators.wan.references import letterbox
 
     boxed = [letterbox(Image.open(tmp_path / name).convert("RGB"), 48, 32) for name in ("a.png", "b.png")]
     sample = Sample(

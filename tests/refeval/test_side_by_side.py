@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from refeval.side_by_side import Ended, Job, run_jobs
@@ -72,8 +73,8 @@ def test_commands_end_with_the_one_that_has_started_them(tmp_path: Path) -> None
     _wait_until(lambda: not list(tmp_path.glob("run/leases/*")))
 
 
-def _wait_until(holds: object) -> None:
+def _wait_until(holds: Callable[[], object]) -> None:
     deadline = time.monotonic() + 120
-    while not holds():  # type: ignore[operator]
+    while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)

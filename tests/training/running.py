@@ -6,13 +6,15 @@ everything and computed nothing yet.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import multiprocessing
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,7 +26,7 @@ from refeval.errors import RefevalError
 from refeval.signals import Stopped, stop_in_order
 from refeval.training.checkpoints import checkpoints, read_checkpoint
 
-PATIENCE_S = 300
+PATIENCE_S = 600
 
 SMALL_RECIPE = """
 [network]
@@ -158,6 +160,14 @@ def start(
     return Running(process, out, err)
 
 
+def refeval_again_and_again(says: Path, commands: Sequence[Sequence[str | Path]]) -> list[Ended]:
+    """Run commands, each to its end, one after the other in one process."""
+    texts = json.dumps([[str(one) for one in command] for command in commands])
+    ended = start(says, texts, work=_again_and_again).ended()
+    assert ended.code == 0, ended.err
+    return [Ended(**found) for found in json.loads(ended.out)]
+
+
 def refeval(
     says: Path, *arguments: str | Path, env: Mapping[str, str] | None = None, limit_bytes: int | None = None
 ) -> Ended:
@@ -225,6 +235,21 @@ def lines_of(training: Path) -> list[dict[str, Any]]:
     for row in rows:
         del row["machine"]
     return rows
+
+
+def _again_and_again(commands: str) -> None:
+    from refeval.cli import main
+
+    found = []
+    for command in json.loads(commands):
+        sys.argv = ["refeval", *command]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as end:
+                found.append({"code": int(end.code or 0), "out": out.getvalue(), "err": err.getvalue()})
+    print(json.dumps(found))
 
 
 def _be(

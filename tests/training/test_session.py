@@ -9,11 +9,10 @@ import pytest
 
 from refeval.errors import BadInput
 from refeval.training.folder import alone, digests, read_training
-from tests.training.running import only_train, ranks, refeval
+from tests.training.running import only_train, ranks, refeval, refeval_again_and_again
 
 
 def test_a_wrong_request_is_named_and_nothing_is_written(tmp_path: Path, small_config: Path) -> None:
-    """Several in one process after the other: each is refused before the folder is touched."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("")
     refused = {
@@ -38,13 +37,15 @@ def test_a_wrong_request_is_named_and_nothing_is_written(tmp_path: Path, small_c
         ("--config", "wan-tiny", "--data", str(tmp_path / "none.jsonl")): "none.jsonl",
         ("--config", "refalign-1.3b", "--data", str(rows)): "needs a GPU",
     }
-    out = tmp_path / "training"
-    for options, complaint in refused.items():
+    commands: list[tuple[str | Path, ...]] = []
+    for number, options in enumerate(refused):
         config = () if options[0] == "--config" else ("--config", small_config)
-        ended = refeval(tmp_path / "said", "train", *config, "--out", out, *options)
+        commands.append(("train", *config, "--out", tmp_path / f"training-{number}", *options))
+    found = refeval_again_and_again(tmp_path / "said", commands)
+    for (options, complaint), ended in zip(refused.items(), found, strict=True):
         assert ended.code == 2, (options, ended)
         assert complaint in ended.err and "Traceback" not in ended.err and "defect" not in ended.err, ended.err
-        assert not out.exists(), options
+    assert not list(tmp_path.glob("training-*"))
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, small_config: Path) -> None:
