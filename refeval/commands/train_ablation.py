@@ -16,7 +16,7 @@ from refeval.commands.console import OUT, print_json, say
 from refeval.commands.train import Asked, need_packages, parse_change, request_of, say_stopped, train_and_measure
 from refeval.commands.work import say_statuses, work_off
 from refeval.documents import read_document
-from refeval.errors import ExitCode, RefevalError
+from refeval.errors import ExitCode, MissingPrerequisite, RefevalError
 from refeval.evaluation import Manner, Target
 from refeval.forecast import forecast
 from refeval.records import FINE_STATUSES
@@ -103,7 +103,7 @@ class Plan:
 
     def suite(self) -> Suite:
         """The suite that is rendered, loaded."""
-        return load_suite(self.target.suite, data=self.target.data)
+        return _open_suite(self.target.suite, self.target.data)
 
 
 def train_ablation(given: MemberOptions, *, as_json: bool) -> ExitCode:
@@ -157,7 +157,7 @@ def plan_member(given: MemberOptions) -> Plan:
     layout, name = Layout.of(base, given.out), varied.folder(seed)
     asked = replace(given.asked, iterations=iterations, out=layout.training(name))
     suite = given.suite or suite_of(base)
-    suite_name = load_suite(suite, data=given.suite_data).name
+    suite_name = _open_suite(suite, given.suite_data).name
     return Plan(
         varied=varied,
         layout=layout,
@@ -253,6 +253,15 @@ def measures_of(plans: Iterable[Plan], study: str) -> Table | None:
         for name, seeds in found.items()
     ]
     return measures_table(study, members) if members else None
+
+
+def _open_suite(name: str, data: Path | None) -> Suite:
+    """As :func:`load_suite`, which does not know what the option is called here."""
+    try:
+        return load_suite(name, data=data)
+    except MissingPrerequisite as error:
+        cure = f"refeval fetch suite {name} --data DIR, then --suite-data DIR or REFEVAL_DATA=DIR"
+        raise MissingPrerequisite(error.what, details=error.details, cure=cure) from error
 
 
 def _render_and_score(plan: Plan) -> tuple[Run, Outcome]:

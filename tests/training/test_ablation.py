@@ -17,7 +17,7 @@ from refeval.commands import train_ablation
 from refeval.commands.ablate import StudyOptions, slots_of
 from refeval.commands.train import Asked
 from refeval.commands.train_ablation import MemberOptions
-from refeval.errors import BadInput, ExitCode
+from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.gpus import VISIBLE
 from refeval.reports.ablations import Study, published_members
 from refeval.runs import Run
@@ -25,7 +25,7 @@ from refeval.training.ablation import Varied, study_members
 from refeval.training.checkpoints import checkpoints, read_checkpoint
 from refeval.training.folder import read_training
 from refeval.training.recipe import Recipe, read_recipe
-from tests.training.running import Ended, lines_of, refeval
+from tests.training.running import Ended, lines_of, refeval, start
 
 # One clip, and the one metric that needs no weights.
 SCORED = ("--limit", "1", "--metrics", "motion_amplitude")
@@ -155,13 +155,13 @@ def test_a_study_that_is_killed_goes_on_and_outlives_a_member_that_fails(small_c
     two, three = ((*command, "--depths", depths, "--json") for depths in ("0,1", "0,1,2"))
     first, report = root / "trainings/depth-0-seed0", root / "reports/sprites/depth"
 
-    killed = refeval(tmp_path / "killed", *two, env={"REFEVAL_FAULT": "trained:7"})
+    killed = study(tmp_path / "killed", *two, env={"REFEVAL_FAULT": "trained:7"})
     assert killed.code == -9, killed.err
     assert [step for step, _ in checkpoints(first)] == [5]
     kept = first / "checkpoints/step-000005/parameters.safetensors"
     written = kept.stat().st_mtime_ns
 
-    done = refeval(tmp_path / "done", *two)
+    done = study(tmp_path / "done", *two)
     assert done.code == ExitCode.OK, done.err
     assert kept.stat().st_mtime_ns == written, "it went on from there"
     assert [line["step"] for line in lines_of(first)] == list(range(1, 21))
@@ -180,7 +180,7 @@ def test_a_study_that_is_killed_goes_on_and_outlives_a_member_that_fails(small_c
     (root / "trainings/depth-2-seed0").mkdir()
     (root / "trainings/depth-2-seed0/letter.txt").write_text("not a training")
     before = _times(root / "trainings") | _times(root / "runs")
-    failed = refeval(tmp_path / "failed", *three)
+    failed = study(tmp_path / "failed", *three)
     assert failed.code == ExitCode.INCOMPLETE, failed.err
     *others, blocked = json.loads(failed.out)["members"]
     assert [(one["exit_code"], one["reason"]) for one in others] == [(0, "")] * 2
@@ -191,6 +191,13 @@ def test_a_study_that_is_killed_goes_on_and_outlives_a_member_that_fails(small_c
     assert "failed      depth-2-seed0" in lines
     assert before == _times(root / "trainings") | _times(root / "runs"), "nothing is done twice"
     assert [row.split("|")[1].strip() for row in _body(report / "measures.md")] == ["0", "1", "chance", "real clips"]
+
+
+def study(says: Path, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Ended:
+    """Run ``refeval ablate`` to its end: every member imports torch twice, which a busy machine takes minutes for."""
+    running = start(says, *arguments, env=env)
+    running.process.join(1200)
+    return running.ended()
 
 
 def _body(table: Path) -> list[str]:
@@ -246,7 +253,7 @@ def test_several_choices_are_of_no_study_and_named_in_full() -> None:
 
 
 def test_one_reference_leaves_nothing_to_push_apart() -> None:
-    alone, several = recipe("sprites", testbed__subjects=[1]), recipe("sprites", testbed__subjects=[1, 2])
+    alone, several = recipe("sprites"), recipe("sprites", testbed__subjects=[1, 2], data__references=2)
     for varied in (Varied(loss="no-negative"), Varied(negative_weight=2.0)):
         assert "the negative term is 0" in varied.notes(alone)[0]
         assert varied.notes(several) == varied.notes(recipe()) == []
@@ -333,7 +340,10 @@ def test_the_command_line_of_a_member_gives_its_options(monkeypatch: pytest.Monk
         assert dataclasses.replace(seen.pop(), varied=options.varied) == options
 
 
-def test_members_from_published_weights_are_trained_as_long_as_the_papers(tmp_path: Path) -> None:
+def test_members_from_published_weights_are_trained_as_long_as_the_papers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REFEVAL_DATA", raising=False)
     plain = {"rows": (), "encoded": None, "start": None, "weights": None, "changes": ()}
     given = _options(suite="sprites", suite_data=None, gpus=None, out=tmp_path, metrics=None, varied={"depth": 9})
 
@@ -350,6 +360,11 @@ def test_members_from_published_weights_are_trained_as_long_as_the_papers(tmp_pa
     assert planned(config="refalign-1.3b", iterations=5).request.recipe.run.iterations == 5
     longer = planned(config="refalign-14b", changes=("run.iterations=70",))
     assert longer.request.recipe.run.iterations == 70
+    given = dataclasses.replace(given, suite=None)
+    with pytest.raises(MissingPrerequisite, match="suite 'opens2v-open' is missing") as caught:
+        planned(config="refalign-1.3b")
+    assert "--suite-data DIR" in str(caught.value.cure)
+    given = dataclasses.replace(given, suite="sprites")
     # What is varied counts more than what is set.
     assert planned(config="refalign-14b", changes=("objective.depth=2",)).request.recipe.objective.depth == 9
 
