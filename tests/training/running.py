@@ -216,7 +216,7 @@ def only_train(config: str, folder: str, sharding: str, *changes: str) -> None:
     request = TrainingRequest(recipe=recipe, folder=Path(folder), sharding=cast("Any", sharding))
     stop_in_order()
     try:
-        train(request, lambda: StepLog(request.folder), lambda complaint: print(complaint, file=sys.stderr))
+        train(request, lambda: StepLog(request.folder), lambda complaint: sys.stderr.write(f"{complaint}\n"))
     except (Stopped, RefevalError) as error:
         sys.exit(last_word(error))
 
@@ -249,7 +249,8 @@ def _again_and_again(commands: str) -> None:
                 main()
             except SystemExit as end:
                 found.append({"code": int(end.code or 0), "out": out.getvalue(), "err": err.getvalue()})
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
 
 
 def _be(

@@ -104,9 +104,7 @@ def tell_shards(config: str) -> None:
     engine.take_over(make_trained(recipe, SpritesWorld(recipe, Path(), 0), 0))
     parameters = engine.parameters()
     held = own_parts(parameters.values())
-    print(
-        json.dumps(
-            {name: (list(parameters[name].shape), part.numel()) for name, part in zip(parameters, held, strict=True)}
-        )
-    )
+    shapes = {name: (list(parameters[name].shape), part.numel()) for name, part in zip(parameters, held, strict=True)}
+    sys.stdout.write(json.dumps(shapes) + "\n")
+    sys.stdout.flush()
     engine.close()

@@ -128,7 +128,7 @@ def test_accelerate_starts_the_processes(tmp_path: Path, small_config: Path, by_
     assert ended.stdout.count("written") == 1, "one process speaks for both"
 
 
-def test_a_signal_to_one_process_stops_both(tmp_path: Path, small_config: Path, by_one: Path) -> None:
+def test_a_signal_to_one_process_stops_both(tmp_path: Path, small_config: Path) -> None:
     started = ranks(
         tmp_path / "said", small_config, tmp_path / "training", "no", *_CHANGES, "run.iterations=5000", work=only_train
     )
