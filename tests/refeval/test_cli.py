@@ -18,7 +18,7 @@ from tests.guarantees.command import SMALL, refeval, write_suite
 COMMANDS = (
     *("run", "render", "score", "total", "report", "check", "explain"),
     *("export", "compare", "baseline", "conformance", "fetch", "cases", "models", "metrics", "doctor"),
-    *("data", "train-ablation", "ablate"),
+    *("data", "train", "export-weights", "train-ablation", "ablate"),
 )
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -141,6 +141,10 @@ def test_an_exploding_loss_stops_the_training(tmp_path: Path, small_config: Path
 def test_a_full_disk_costs_no_checkpoint_that_is_there(tmp_path: Path, small_config: Path, undisturbed: Path) -> None:
     folder = tmp_path / "training"
     command = ("train", "--config", small_config, "--out", folder)
+    # The document and the teacher are there, and no room for curves.
+    assert refeval(tmp_path / "said", *command, env={"REFEVAL_FAULT": "after-replace:2"}).code == -signal.SIGKILL
+    early = refeval(tmp_path / "said", *command, limit_bytes=2000)
+    assert early.code == ExitCode.DISK_FULL and "tensorboard" in early.err, early.err
     killed = refeval(tmp_path / "said", *command, env={"REFEVAL_FAULT": "trained:7"})
     assert killed.code == -signal.SIGKILL, killed.err
     before = {path: path.read_bytes() for path in folder.glob("checkpoints/*/*")}

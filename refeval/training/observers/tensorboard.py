@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refeval.documents import naming_a_full_disk
 from refeval.errors import MissingPrerequisite
 from refeval.training.observation import Observer, StepReport
 from refeval.training.observers.clips import strip
@@ -31,31 +32,41 @@ class TensorBoard(Observer):
         except ImportError as error:
             what = "curves are written with tensorboard, which is not installed"
             raise MissingPrerequisite(what, cure="pip install 'refeval[train]'") from error
-        self._open = partial(SummaryWriter, str(folder / "tensorboard"))
+        self._folder = folder / "tensorboard"
+        self._open = partial(SummaryWriter, str(self._folder))
         self._writer: Any = None
 
     def begin(self, done: int) -> None:
-        """Open a file; what earlier ones tell of later steps is no longer shown."""
-        self._writer = self._open(purge_step=done + 1)
+        """Open a file; what earlier ones tell of later steps is no longer shown.
+
+        Raises:
+            DiskFull: no space, as in the methods below.
+        """
+        with naming_a_full_disk(self._folder):
+            self._writer = self._open(purge_step=done + 1)
 
     def step(self, report: StepReport) -> None:
         """Add a point to every curve."""
-        for name, value in report.scalars().items():
-            self._writer.add_scalar(name, value, report.step)
-        self._writer.flush()
+        with naming_a_full_disk(self._folder):
+            for name, value in report.scalars().items():
+                self._writer.add_scalar(name, value, report.step)
+            self._writer.flush()
 
     def clips(self, step: int, drawn: Sequence[DrawnClip]) -> None:
         """Show each clip as a strip; videos would need another package."""
-        for number, one in enumerate(drawn, start=1):
-            self._writer.add_image(f"clips/{number}", strip(one), step, dataformats="HWC")
-        self._writer.flush()
+        with naming_a_full_disk(self._folder):
+            for number, one in enumerate(drawn, start=1):
+                self._writer.add_image(f"clips/{number}", strip(one), step, dataformats="HWC")
+            self._writer.flush()
 
     def note(self, step: int, name: str, value: float) -> None:
         """Add a point to the curve of this name."""
-        self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        with naming_a_full_disk(self._folder):
+            self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
         if self._writer is not None:
-            self._writer.close()
+            with naming_a_full_disk(self._folder):
+                self._writer.close()
