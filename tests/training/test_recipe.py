@@ -16,7 +16,6 @@ STAGES = {
     "objective.gate_power": (0.0, 3.0, 3.0),
     "objective.flow.rounded": (False, True, True),
     "data.cross_share": (0.5, 0.0, 1.0),
-    "data.references": (3, 3, 8),
     "data.dropped_references": ("each", "one", "one"),
     "data.augment": (True, True, False),
     "data.references": (3, 3, 8),
