@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from refeval.errors import BadInput
-from refeval.generators.wan.catalogue import MODELS, Architecture
-from refeval.generators.wan.checkpoints import KeyFormat, save_transformer
+from refeval.generators.wan.catalogue import BASES, Architecture
+from refeval.generators.wan.checkpoints import KeyFormat, save_transformer, transformer_of
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.folder import read_training, trained_tensors
 from refeval.training.parameters import published_projectors
 from refeval.training.recipe import Recipe
-
-_ARCHITECTURES = {
-    "wan2.1-t2v-1.3b": "refalign-1.3b",
-    "wan2.1-t2v-14b": "refalign-14b",
-    "wan-tiny": "refalign-tiny",
-}
 
 
 def export(
@@ -46,10 +38,8 @@ def export(
     if projectors and keys != "refalign":
         raise BadInput(f"keys '{keys}' have no names for projectors", cure="--keys refalign, or no --projectors")
     found, tensors = trained_tensors(training, step=step, average=average)
-    with torch.device("meta"):
-        network = ReferenceTransformer(**architecture.config())
     own = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-    network.load_state_dict(own, assign=True)
+    network = transformer_of(own, lambda: ReferenceTransformer(**architecture.config()))
     save_transformer(network, out, keys=keys, projectors=published_projectors(tensors) if projectors else None)
     return found
 
@@ -62,6 +52,6 @@ def architecture_of(recipe: Recipe) -> Architecture:
     """
     if recipe.references == "dual":
         raise BadInput("a network with features as a second input has no published format")
-    if recipe.network.base not in _ARCHITECTURES:
+    if recipe.network.base not in BASES:
         raise BadInput(f"the network of recipe {recipe.name} has no published format")
-    return MODELS[_ARCHITECTURES[recipe.network.base]].architecture
+    return BASES[recipe.network.base].architecture

@@ -51,15 +51,6 @@ class Flow:
         above = bell - bell.min()
         return above * (STEPS / above.sum())
 
-    def draw(self, count: int, generator: torch.Generator) -> Drawn:
-        """Draw uniformly over the table.
-
-        Args:
-            count: B.
-            generator: on the CPU.
-        """
-        return self.at(torch.randint(0, STEPS, (count,), generator=generator))
-
     def at(self, indices: Tensor) -> Drawn:
         """The levels of indices, int64 (B,)."""
         if self.rounded:
