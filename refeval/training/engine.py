@@ -37,6 +37,11 @@ _KNOWN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_G
 # that is gone is not waited for: the launcher ends the others.
 _PATIENCE = timedelta(hours=6)
 
+# Whoever drops a group last waits for its threads. The wrapper of a module would do so with the interpreter's lock in
+# hand, and a thread of gloo that still has to give a tensor back would wait for that lock: the process would never end
+# (seen with torch 2.13). So groups are kept until the interpreter goes.
+_LEFT: list[Any] = []
+
 
 class Abandoned(RefevalError):
     """Another process of the training has failed, and said why, or is gone."""
@@ -194,6 +199,7 @@ class Engine:
     def close(self) -> None:
         """Leave the group of processes."""
         if self.processes > 1:
+            _LEFT.append(torch.distributed.group.WORLD)
             self._accelerator.end_training()
 
 

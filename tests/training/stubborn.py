@@ -97,6 +97,19 @@ def fail_in_one_process(config: str, folder: str, how: str) -> None:
         engine.close()
 
 
+def leave_the_group(config: str) -> None:
+    """Work of a process: train nothing, drop everything, and print how many threads of the group are left, as JSON."""
+    recipe = read_recipe(config)
+    engine = Engine(device="cpu", precision="fp32")
+    engine.take_over(make_trained(recipe, SpritesWorld(recipe, Path(), 0), 0))
+    engine.close()
+    del engine
+    gc.collect()
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    sys.stdout.write(json.dumps(names.count("pt_gloo_runloop")) + "\n")
+    sys.stdout.flush()
+
+
 def tell_shards(config: str) -> None:
     """Work of a process: print the shape of every parameter, and how many of its numbers lie here, as JSON."""
     recipe = read_recipe(config)

@@ -128,6 +128,11 @@ def test_accelerate_starts_the_processes(tmp_path: Path, small_config: Path, by_
     assert ended.stdout.count("written") == 1, "one process speaks for both"
 
 
+def test_a_module_never_waits_for_the_threads_of_its_group(tmp_path: Path, small_config: Path) -> None:
+    """It would do so with the interpreter's lock in hand, which those threads may need before they end."""
+    assert all(json.loads(one.ended().out) > 0 for one in ranks(tmp_path / "said", small_config, work=leave_the_group))
+
+
 def test_a_signal_to_one_process_stops_both(tmp_path: Path, small_config: Path) -> None:
     started = ranks(
         tmp_path / "said", small_config, tmp_path / "training", "no", *_CHANGES, "run.iterations=5000", work=only_train
