@@ -12,7 +12,7 @@ import json
 import pickle
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -116,7 +116,13 @@ def open_checkpoint(path: Path, wanted_by: str) -> Checkpoint:
     return Checkpoint(path=path, files=files, tensors=tensors)
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def in_file_order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in the order in which :func:`write_safetensors` writes them."""
+    # Wider types first keep every tensor aligned, as safetensors itself does.
+    return {key: tensors[key] for key in sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))}
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], contents: Iterable[Tensor] | None = None) -> None:
     """Write a safetensors file, whole or not at all, with no second copy of the tensors in memory.
 
     safetensors' own ``save_file`` cannot write to an open file, and reports a full disk as an error of its own kind.
@@ -125,29 +131,26 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Args:
         path: the target, replaced if it is there.
         tensors: any shapes, dtypes and devices; strides are not kept.
+        contents: what is written, :func:`in_file_order`, where ``tensors`` tell shapes and dtypes only because their
+            numbers lie in other processes too.
 
     Raises:
         DiskFull: no space; nothing is left behind.
     """
-    # Wider types first keep every tensor aligned, as safetensors itself does.
-    order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
+    ordered = in_file_order(tensors)
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     start = 0
-    for key in order:
-        end = start + tensors[key].numel() * tensors[key].element_size()
-        header[key] = {
-            "dtype": _CODES[tensors[key].dtype],
-            "shape": list(tensors[key].shape),
-            "data_offsets": [start, end],
-        }
+    for key, tensor in ordered.items():
+        end = start + tensor.numel() * tensor.element_size()
+        header[key] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
         start = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
 
     def write(file: BinaryIO) -> None:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for key in order:
-            content = tensors[key].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        for tensor in ordered.values() if contents is None else contents:
+            content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             file.write(content.numpy().data)
 
     write_file(path, write)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from refeval.errors import CorruptFile, RefevalError
 from refeval.faults import fault_point
 from refeval.receipts import Mark
 from refeval.signals import no_interruption
-from refeval.stored_weights import open_checkpoint, write_safetensors
+from refeval.stored_weights import in_file_order, open_checkpoint, write_safetensors
 
 DOCUMENT = "checkpoint.json"
 PARTS = ("parameters", "optimizers", "average")
@@ -50,6 +50,11 @@ class State:
     optimizers: Mapping[str, Tensor]
     average: Mapping[str, Tensor]
 
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of each file that there is, in the order in which they are written."""
+        found: dict[str, Mapping[str, Tensor]] = {part: getattr(self, part) for part in PARTS}
+        return {part: in_file_order(tensors) for part, tensors in found.items() if tensors}
+
 
 def checkpoint_folder(training: Path, step: int) -> Path:
     """Where the checkpoint of an iteration is."""
@@ -62,8 +67,17 @@ def checkpoints(training: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def write_checkpoint(training: Path, state: State, keep: int) -> Path:
+def write_checkpoint(
+    training: Path, state: State, keep: int, whole: Callable[[Iterable[Tensor]], Iterable[Tensor]] = iter
+) -> Path:
     """Write a checkpoint, then remove all but the last ``keep``.
+
+    Args:
+        training: its folder.
+        state: what is written.
+        keep: how many checkpoints are kept.
+        whole: makes tensors of ``state`` whole, one by one, where parts of them lie in other processes. It is called
+            for each of :meth:`State.parts` in turn.
 
     Raises:
         DiskFull: no space; the checkpoints before it are as they were.
@@ -72,11 +86,10 @@ def write_checkpoint(training: Path, state: State, keep: int) -> Path:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         files = {}
-        for part in PARTS:
-            tensors = getattr(state, part)
-            if tensors:
-                write_safetensors(temporary / f"{part}.safetensors", tensors)
-                files[part] = Mark.of(temporary / f"{part}.safetensors").sha256
+        for part, tensors in state.parts().items():
+            file = temporary / f"{part}.safetensors"
+            write_safetensors(file, tensors, whole(tensors.values()))
+            files[part] = Mark.of(file).sha256
         content = {"step": state.step, "loss_mean": state.loss_mean, "sha256": files}
         write_document(temporary / DOCUMENT, content)
         fault_point("checkpoint-written")

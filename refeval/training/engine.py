@@ -139,6 +139,20 @@ class Engine:
                 found[name] = full.cpu()
         return found
 
+    def gathering(self, tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Whole tensors on the CPU, one after the other, so that no process ever holds more than one.
+
+        All processes have to go through it within :meth:`together`, and only the main one may fail between two tensors.
+
+        Raises:
+            Abandoned: the main process has failed.
+        """
+        for tensor in tensors:
+            if self.any(False):
+                raise self._abandoned()
+            full = whole(tensor.detach())
+            yield full.cpu() if self.is_main else full
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the processes."""
         if self.processes == 1:
@@ -168,6 +182,9 @@ class Engine:
         failed: RefevalError | None = None
         try:
             yield
+        except Abandoned:
+            # The other has asked already.
+            raise
         except RefevalError as error:
             failed = error
         if self.any(failed is not None):

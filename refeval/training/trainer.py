@@ -169,13 +169,17 @@ class Trainer:
         state = State(
             step=self._step,
             loss_mean=self._loss_mean,
-            parameters=engine.gathered(self._parameters),
-            optimizers=engine.gathered(self._optimizer_tensors()),
-            average=engine.gathered(self._average.tensors) if self._average else {},
+            parameters=self._parameters,
+            optimizers=self._optimizer_tensors(),
+            average=self._average.tensors if self._average else {},
         )
         with engine.together():
             if engine.is_main:
-                write_checkpoint(self.folder, state, self.recipe.run.keep)
+                write_checkpoint(self.folder, state, self.recipe.run.keep, engine.gathering)
+            else:
+                for tensors in state.parts().values():
+                    for _ in engine.gathering(tensors.values()):
+                        pass
 
     def _groups(self) -> Iterator[Sequence[int]]:
         """The positions of every micro-batch still to come."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import resource
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,23 +72,25 @@ def trainer_of(
 
 
 def fail_in_one_process(config: str, folder: str, how: str) -> None:
-    """Work of one of two processes: from iteration 3 on, the second one cannot go on.
+    """Work of one of two processes: from iteration 3 on, one of them cannot go on.
 
     Args:
         config: path of a recipe.
         folder: of the training.
-        how: ``input``: its samples cannot be read; ``gone``: it ends without a word.
+        how: ``input``: its samples cannot be read; ``gone``: it ends without a word; ``disk``: it is the first one, and
+            what it writes finds no space; parameters are spread.
     """
     recipe = read_recipe(config, {"run.micro_batch": 1})
-    engine = Engine(device="cpu", precision="fp32")
+    engine = Engine(device="cpu", precision="fp32", sharding="yes" if how == "disk" else "no")
 
     def plant(position: int, sample: Sample) -> Sample:
-        if engine.rank == 1 and position >= 2 * recipe.run.global_batch:
-            if how == "gone":
-                import os
-
-                os._exit(99)
+        late = position >= 2 * recipe.run.global_batch
+        if how == "disk" and engine.rank == 0 and late:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        if how == "input" and engine.rank == 1 and late:
             raise BadInput("too many rows are broken")
+        if how == "gone" and engine.rank == 1 and late:
+            os._exit(99)
         return sample
 
     try:

@@ -16,7 +16,7 @@ from refeval.errors import ExitCode
 from refeval.training.checkpoints import checkpoints
 from refeval.training.examples import Stream, generator
 from tests.training.running import PATIENCE_S, Ended, lines_of, only_train, ranks, start, tensors_of
-from tests.training.stubborn import fail_in_one_process, tell_shards
+from tests.training.stubborn import fail_in_one_process, leave_the_group, tell_shards
 
 # Muon rounds to bfloat16 on the way, which would hide more than it shows; micro-batches of one sample, so that sums of
 # gradients are taken in another order than by two processes.
@@ -147,12 +147,21 @@ def test_a_signal_to_one_process_stops_both(tmp_path: Path, small_config: Path) 
     assert len(lines_of(tmp_path / "training")) == step
 
 
-@pytest.mark.parametrize(("how", "codes"), [("input", [3, 2]), ("gone", [3, 99])])
+@pytest.mark.parametrize(
+    ("how", "failed", "code", "says"),
+    [
+        ("input", 1, ExitCode.USAGE, "too many rows are broken"),
+        ("gone", 1, 99, ""),
+        ("disk", 0, ExitCode.DISK_FULL, "no space to write"),
+    ],
+)
 def test_no_process_waits_for_one_that_has_failed(
-    how: str, codes: list[int], tmp_path: Path, small_config: Path
+    how: str, failed: int, code: int, says: str, tmp_path: Path, small_config: Path
 ) -> None:
     started = ranks(tmp_path / "said", small_config, tmp_path / "training", how, work=fail_in_one_process)
-    first, second = (one.ended() for one in started)
-    assert [first.code, second.code] == codes, (first, second)
-    assert "another has failed or is gone" in first.err and "Traceback" not in first.err
-    assert ("too many rows are broken" in second.err) == (how == "input")
+    ended = [one.ended() for one in started]
+    other = ended.pop(1 - failed)
+    assert ended[0].code == code and says in ended[0].err, ended
+    assert other.code == ExitCode.INCOMPLETE and "Traceback" not in other.err, other
+    assert "another has failed or is gone" in other.err
+    assert not [*(tmp_path / "training").rglob("*.tmp")]
