@@ -190,7 +190,7 @@ class TrainedSprites(Generator):
         from refeval.training.testbed.world import SpritesWorld
 
         world = SpritesWorld(self._recipe, self._training.folder, self._training.document.seed)
-        self._loaded = (world, network_of(self._recipe, world, self._training.tensors()))
+        self._loaded = (world, network_of(world, self._training.tensors()))
 
     def render(self, job: RenderJob) -> Clip:
         """Draw one clip.

@@ -18,13 +18,12 @@ from refeval.cases import ClipSpec, Reference
 from refeval.errors import BadInput
 from refeval.generators.refalign import RefAlign, RefAlign1B, RefAlign14B, RefAlignTiny
 from refeval.generators.wan.catalogue import BASES
-from refeval.generators.wan.checkpoints import transformer_of
 from refeval.generators.wan.conditions import DualConditions
 from refeval.generators.wan.engine import Engine, Parts
 from refeval.generators.wan.parts import as_loaded, parts_of
 from refeval.generators.wan.references import frames_to_pixels, to_pixels
-from refeval.generators.wan.transformer import ReferenceTransformer
-from refeval.training.dual import DualReferenceTransformer, FeatureForward
+from refeval.training.dual import FeatureForward
+from refeval.training.parameters import network_from
 from refeval.training.teacher_catalogue import TEACHERS
 from refeval.training.teachers import Teacher
 from refeval.training.trained_network import TrainedNetwork
@@ -33,9 +32,6 @@ from refeval.weights import Source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_PREFIX = "network."
-_DUAL = "feature_embedding.weight"
 
 
 class TrainedRefAlign(RefAlign):
@@ -112,7 +108,7 @@ class TrainedRefAlign(RefAlign):
 
         It is read now: making an empty model patches torch, which the threads of the engine must not see.
         """
-        transformer = partial(as_loaded, self._transformer())
+        transformer = partial(as_loaded, network_from(self.training.tensors(), self.spec.architecture.config()))
         return dataclasses.replace(parts_of(self.spec, self.store), transformer=transformer)
 
     def prepare(self, clip: ClipSpec) -> None:
@@ -150,17 +146,6 @@ class TrainedRefAlign(RefAlign):
         """Free the model and the teacher."""
         super().close()
         self.__dict__.pop("_teacher", None)
-
-    def _transformer(self) -> Any:
-        own = {
-            name.removeprefix(_PREFIX): tensor
-            for name, tensor in self.training.tensors().items()
-            if name.startswith(_PREFIX)
-        }
-        kind: Any = ReferenceTransformer
-        if self.dual:
-            kind = partial(DualReferenceTransformer, feature_width=own[_DUAL].shape[1])
-        return transformer_of(own, partial(kind, **self.spec.architecture.config()))
 
 
 class Trained1B(TrainedRefAlign, RefAlign1B):

@@ -53,7 +53,7 @@ def conclude(folder: Path, recipe: Recipe, world: World, *, seed: int) -> Conclu
     views = world.views()
     # One network after the other: a GPU may hold only one.
     before = _features(start_of(recipe, world), recipe, world, views) if views else None
-    network = network_of(recipe, world, tensors)
+    network = network_of(world, tensors)
     separability: Separability | None = None
     notes: tuple[str, ...] = ()
     if before is not None:

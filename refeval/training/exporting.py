@@ -6,10 +6,9 @@ from pathlib import Path
 
 from refeval.errors import BadInput
 from refeval.generators.wan.catalogue import BASES, Architecture
-from refeval.generators.wan.checkpoints import KeyFormat, save_transformer, transformer_of
-from refeval.generators.wan.transformer import ReferenceTransformer
+from refeval.generators.wan.checkpoints import KeyFormat, save_transformer
 from refeval.training.folder import read_training, trained_tensors
-from refeval.training.parameters import published_projectors
+from refeval.training.parameters import network_from, published_projectors
 from refeval.training.recipe import Recipe
 
 
@@ -38,8 +37,7 @@ def export(
     if projectors and keys != "refalign":
         raise BadInput(f"keys '{keys}' have no names for projectors", cure="--keys refalign, or no --projectors")
     found, tensors = trained_tensors(training, step=step, average=average)
-    own = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-    network = transformer_of(own, lambda: ReferenceTransformer(**architecture.config()))
+    network = network_from(tensors, architecture.config())
     save_transformer(network, out, keys=keys, projectors=published_projectors(tensors) if projectors else None)
     return found
 

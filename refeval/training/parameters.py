@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from refeval.errors import BadInput
+from refeval.generators.wan.checkpoints import transformer_of
 from refeval.generators.wan.parts import in_precision
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.alignment import Projector
@@ -18,6 +20,8 @@ from refeval.training.objective import Batch, Objective
 from refeval.training.recipe import Recipe
 from refeval.training.worlds import World
 
+_NETWORK = "network."
+_FEATURES = "feature_embedding.weight"
 _SUFFIXES = ("proj.0.weight", "proj.2.weight")
 
 
@@ -78,14 +82,16 @@ def make_trained(recipe: Recipe, world: World, seed: int) -> Trained:
 
 def start_of(recipe: Recipe, world: World) -> ReferenceTransformer:
     """The network that training starts from, as :func:`network_of` gives the trained one."""
-    return _ready(_start(recipe, world), world)
+    network, _ = world.network()
+    if recipe.references == "dual":
+        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
+    return _ready(network, world)
 
 
-def network_of(recipe: Recipe, world: World, tensors: Mapping[str, Tensor]) -> ReferenceTransformer:
+def network_of(world: World, tensors: Mapping[str, Tensor]) -> ReferenceTransformer:
     """The network alone, from the parameters of a checkpoint.
 
     Args:
-        recipe: of the training.
         world: of the recipe.
         tensors: as a checkpoint names them.
 
@@ -93,15 +99,29 @@ def network_of(recipe: Recipe, world: World, tensors: Mapping[str, Tensor]) -> R
         it in evaluation mode, where and as the world draws with it.
 
     Raises:
-        BadInput: they are not of this recipe's network.
+        BadInput: they are of another network.
     """
-    network = _start(recipe, world)
-    own = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
-    try:
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        raise BadInput("the checkpoint is not of this recipe's network", details=(("found", str(error)),)) from None
-    return _ready(network, world)
+    return _ready(network_from(tensors, world.config()), world)
+
+
+def network_from(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ReferenceTransformer:
+    """The network of a checkpoint in float32, and no other memory than that of the tensors.
+
+    Args:
+        tensors: as a checkpoint names them.
+        config: of the network, without its second input where it has one.
+
+    Returns:
+        it in evaluation mode.
+
+    Raises:
+        BadInput: they are of another network.
+    """
+    own = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
+    if _FEATURES not in own:
+        return transformer_of(own, partial(ReferenceTransformer, **config))
+    width = own[_FEATURES].shape[1]
+    return transformer_of(own, partial(DualReferenceTransformer, feature_width=width, **config))
 
 
 def published_projectors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,13 +131,6 @@ def published_projectors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith("projectors.")
     }
-
-
-def _start(recipe: Recipe, world: World) -> ReferenceTransformer:
-    network, _ = world.network()
-    if recipe.references == "dual":
-        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
-    return network
 
 
 def _ready(network: ReferenceTransformer, world: World) -> ReferenceTransformer:

@@ -277,7 +277,7 @@ class Trainer:
         tensors = engine.gathered(self._average.tensors if self._average else self._parameters)
         with engine.together():
             if engine.is_main:
-                network = network_of(self.recipe, self._world, tensors)
+                network = network_of(self._world, tensors)
                 try:
                     drawn = self._world.draw(network, self._world.shown(_SHOWN_CLIPS), seed=self._seed)
                 except UnusableClip:

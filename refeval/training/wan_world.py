@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,6 +155,10 @@ class WanWorld(World):
         self._encoded = self._open(encoded) if encoded else None
         self.text_tokens = self._spec.architecture.text_tokens
         self.teacher_width = _TINY_WIDTH if self._spec.tiny else sum(one.width for one in specs_for(recipe.teacher))
+
+    def config(self) -> dict[str, Any]:
+        """As published."""
+        return self._spec.architecture.config()
 
     def network(self) -> tuple[ReferenceTransformer, dict[str, Tensor]]:
         """As :meth:`World.network`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,6 +97,10 @@ class World(ABC):
     teacher_width: int
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+
+    @abstractmethod
+    def config(self) -> Mapping[str, Any]:
+        """What a :class:`ReferenceTransformer` of this world is made with."""
 
     @abstractmethod
     def network(self) -> tuple[ReferenceTransformer, dict[str, Tensor]]:

@@ -96,7 +96,7 @@ def drawn_by_the_world(folder: Path, case: Case, pictures: list[Image.Image], se
         pair="cross",
         emphasis=np.ones((8, 16, 16), np.float32),
     )
-    [drawn] = world.draw(network_of(recipe, world, tensors), [sample], seed=case_seed(seed, case.id))
+    [drawn] = world.draw(network_of(world, tensors), [sample], seed=case_seed(seed, case.id))
     return drawn.frames
 
 

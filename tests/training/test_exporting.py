@@ -16,7 +16,7 @@ from refeval.generators.wan.checkpoints import load_transformer
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.checkpoints import checkpoint_folder, checkpoints, read_checkpoint
 from refeval.training.parameters import network_of
-from tests.training.data.small_world import make_data, recipe_of, world_of
+from tests.training.data.small_world import make_data, world_of
 from tests.training.running import lines_of, refeval
 
 ARCHITECTURE = MODELS["refalign-tiny"].architecture
@@ -55,7 +55,7 @@ def references() -> dict[str, Tensor]:
 def trained_network(rows: Path, training: Path, *, step: int = 2, average: bool = True) -> ReferenceTransformer:
     """As the checkpoint has it."""
     state = read_checkpoint(checkpoint_folder(training, step))
-    return network_of(recipe_of(rows), world_of(rows), state.average if average else state.parameters)
+    return network_of(world_of(rows), state.average if average else state.parameters)
 
 
 def export(first: Path, out: Path, *options: str) -> None:

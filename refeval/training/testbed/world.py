@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,25 +54,29 @@ class SpritesWorld(World):
         self._folder = folder
         self._seed = seed
 
-    def network(self) -> tuple[ReferenceTransformer, dict[str, Tensor]]:
-        """A Wan transformer of a few blocks from random weights; its head starts at zero."""
+    def config(self) -> dict[str, Any]:
+        """Wan's, of a few blocks."""
         settings = self._recipe.network
+        return {
+            "patch_size": (1, 1, 1),
+            "num_attention_heads": settings.heads,
+            "attention_head_dim": settings.width // settings.heads,
+            "in_channels": CHANNELS,
+            "out_channels": CHANNELS,
+            "text_dim": TEXT_WIDTH,
+            "freq_dim": _TIMESTEP_WIDTH,
+            "ffn_dim": _FEED_FORWARD * settings.width,
+            "num_layers": settings.blocks,
+            "rope_max_seq_len": _ROTARY_LENGTH,
+            "qk_norm": "rms_norm_across_heads",
+            "cross_attn_norm": True,
+        }
+
+    def network(self) -> tuple[ReferenceTransformer, dict[str, Tensor]]:
+        """From random weights; its head starts at zero."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._seed)
-            network = ReferenceTransformer(
-                patch_size=(1, 1, 1),
-                num_attention_heads=settings.heads,
-                attention_head_dim=settings.width // settings.heads,
-                in_channels=CHANNELS,
-                out_channels=CHANNELS,
-                text_dim=TEXT_WIDTH,
-                freq_dim=_TIMESTEP_WIDTH,
-                ffn_dim=_FEED_FORWARD * settings.width,
-                num_layers=settings.blocks,
-                rope_max_seq_len=_ROTARY_LENGTH,
-                qk_norm="rms_norm_across_heads",
-                cross_attn_norm=True,
-            )
+            network = ReferenceTransformer(**self.config())
         for parameter in network.proj_out.parameters():
             nn.init.zeros_(parameter)
         return network, {}
