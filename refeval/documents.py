@@ -34,13 +34,14 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], *, exclusive: bo
         FileExistsError: ``exclusive``, and it is there.
         DiskFull: no space, no quota, or the file-size limit is reached. Nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with naming_a_full_disk(path), temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        with naming_a_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
         fault_point("before-replace")
         with no_interruption():
             if exclusive:
@@ -133,5 +134,6 @@ def sync_folder(folder: Path) -> None:
 
 
 def _free_bytes(folder: Path) -> int:
-    status = os.statvfs(folder)
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    status = os.statvfs(there)
     return status.f_bavail * status.f_frsize

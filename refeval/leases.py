@@ -71,7 +71,8 @@ class LeaseBook:
                 self._remove_if_dead(claim)
 
     def _take(self, task: str) -> bool:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with naming_a_full_disk(self.folder / task):
+            self.folder.mkdir(parents=True, exist_ok=True)
         claims = self._claims(task)
         if any(self._is_alive(claim) for claim in claims):
             return False

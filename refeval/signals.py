@@ -59,8 +59,9 @@ def no_interruption() -> Iterator[None]:
         yield
     finally:
         _State.shielded -= 1
-        if not _State.shielded:
-            raise_if_stopped()
+    # Not where the block has failed: a stop would hide why.
+    if not _State.shielded:
+        raise_if_stopped()
 
 
 def end_with_parent() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from refeval.errors import ExitCode, RefevalError
+from refeval.errors import DiskFull, ExitCode, RefevalError
 from refeval.signals import stop_received
 
 
@@ -35,7 +35,8 @@ def say_error(text: str) -> None:
 def last_word(error: BaseException) -> ExitCode:
     """Say why the program ends, and how to go on; returns its exit code."""
     stop = stop_received()
-    if stop:
+    # What finds no space is lost, whoever has stopped the program.
+    if stop and not isinstance(error, DiskFull):
         command = shlex.join(["refeval", *sys.argv[1:]])
         say_error(f"stopped by {stop}; nothing recorded is lost\n  go on  {command}")
         return stop.exit_code

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refeval.documents import naming_a_full_disk
 from refeval.errors import BadInput, CorruptFile, MissingPrerequisite
 from refeval.stored_weights import open_checkpoint, write_safetensors
 from refeval.training.teacher_catalogue import CELL
@@ -134,11 +133,7 @@ class CachedTeacher(Teacher):
                 f"features of the teacher are infinite as {self._dtype}, or not numbers",
                 cure="keep them in bfloat16 or float32, whose range is larger",
             )
-        path = self._path(key)
-        # Making the folder of the file may fail for lack of space too.
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with naming_a_full_disk(self._folder / path.name):
-            write_safetensors(path, {"features": feature_tc, "sha256": _digest(feature_tc)})
+        write_safetensors(self._path(key), {"features": feature_tc, "sha256": _digest(feature_tc)})
 
 
 def _digest(feature_tc: Tensor) -> Tensor:

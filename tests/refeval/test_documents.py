@@ -98,6 +98,16 @@ def test_a_full_disk_is_named(number: int, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_disk_that_is_too_full_for_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(DiskFull, match="no space to write a") as caught:
+        write_bytes(tmp_path / "new/newer/a", b"x")
+    assert "free" in str(caught.value)
+
+
 def test_encoding_is_plain() -> None:
     assert json.loads(encode({"b": 1, "a": "ü"})) == {"a": "ü", "b": 1}
     assert encode({"b": 1, "a": "ü"}) == '{\n "a": "ü",\n "b": 1\n}\n'.encode()

@@ -43,6 +43,20 @@ except Stopped as stop:
     print("not lost", int(stop.exit_code))
 """
 
+_FAILED = """
+import os, signal
+from refeval.commands.console import last_word
+from refeval.errors import DiskFull
+from refeval.signals import no_interruption, stop_in_order
+stop_in_order()
+try:
+    with no_interruption():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise DiskFull("no space to write it")
+except DiskFull as error:
+    print(int(last_word(error)), int(last_word(ValueError())))
+"""
+
 _IN_A_CLAIM = """
 import os, signal, sys
 from pathlib import Path
@@ -97,6 +111,10 @@ def _run(code: str, *arguments: str | Path) -> list[str]:
 
 def test_a_stop_waits_for_a_shielded_block_and_comes_once() -> None:
     assert _run(_SHIELDED) == ["shielded", "then SIGTERM 143", "cleaning up undisturbed"]
+
+
+def test_a_stop_does_not_hide_that_a_disk_is_full() -> None:
+    assert _run(_FAILED) == ["5 143"]
 
 
 def test_a_stop_that_compiled_code_swallows_is_not_lost() -> None:

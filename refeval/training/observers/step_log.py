@@ -104,7 +104,8 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with naming_a_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         self._open()
 
     def add(self, row: dict[str, Any]) -> None:
@@ -112,6 +113,8 @@ class _Lines:
         with naming_a_full_disk(self._path):
             while line:
                 line = line[self._file.write(line) :]
+            # A checkpoint survives a power failure; so must the lines before it.
+            os.fsync(self._file.fileno())
 
     def truncate_after(self, step: int) -> None:
         numbers = _read(self._path, lambda row: int(row["step"]))
