@@ -182,12 +182,11 @@ def prepare(target: Target, selection: Selection, manner: Manner) -> Prepared:
     )
 
 
-def wanted_metrics(manner: Manner) -> list[str]:
-    """The metrics to score: those asked for, else all that can run here.
+def lacking_for_scoring(manner: Manner) -> dict[str, MissingPrerequisite]:
+    """What is missing for metrics that cannot run here, by id: of those asked for, else of all.
 
     Raises:
         BadInput: an unknown id.
-        MissingPrerequisite: none of those asked for can run here.
     """
     problems = {}
     for metric_id in manner.metrics or sorted(metric_targets()):
@@ -195,6 +194,17 @@ def wanted_metrics(manner: Manner) -> list[str]:
             load_metric(metric_id, manner.place, tiny=manner.tiny)
         except MissingPrerequisite as error:
             problems[metric_id] = error
+    return problems
+
+
+def wanted_metrics(manner: Manner) -> list[str]:
+    """The metrics to score: those asked for, else all that can run here.
+
+    Raises:
+        BadInput: an unknown id.
+        MissingPrerequisite: none of those asked for can run here.
+    """
+    problems = lacking_for_scoring(manner)
     if not manner.metrics:
         return [metric_id for metric_id in sorted(metric_targets()) if metric_id not in problems]
     if len(problems) == len(set(manner.metrics)):

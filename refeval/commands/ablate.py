@@ -20,6 +20,7 @@ from refeval.commands.train_ablation import (
     look_ahead,
     measures_of,
     plan_member,
+    tell_unscored,
 )
 from refeval.documents import write_bytes
 from refeval.errors import BadInput, ExitCode
@@ -158,8 +159,10 @@ def _carry_out(jobs: Sequence[Job], plans: Sequence[Plan], slots: Sequence[dict[
     for job in done:
         _tell(f"there       {job.name}")
     left = [(job, plan) for job, plan in zip(jobs, plans, strict=True) if job not in done]
+    for _, plan in left:
+        look_ahead(plan)
     if left:
-        look_ahead(left[0][1])
+        tell_unscored(left[0][1])
     ended = run_jobs(
         [job for job, _ in left], slots, on_start=lambda job: _tell(f"started     {job.name}"), on_end=_tell_end
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from refeval import evaluation
 from refeval.cases import Suite
 from refeval.commands import options
-from refeval.commands.console import OUT, print_json, say
+from refeval.commands.console import ERR, OUT, print_json, say
 from refeval.commands.train import Asked, need_packages, parse_change, request_of, say_stopped, train_and_measure
 from refeval.commands.work import say_statuses, work_off
 from refeval.documents import read_document
@@ -113,6 +113,8 @@ def train_ablation(given: MemberOptions, *, as_json: bool) -> ExitCode:
 
     plan = plan_member(given)
     look_ahead(plan)
+    if not _is_helper():
+        tell_unscored(plan)
     if not is_complete(plan.request):
         finished, found = train_and_measure(plan.request, wandb=given.asked.wandb)
         if finished.main and found is None:
@@ -186,18 +188,19 @@ def plan_member(given: MemberOptions) -> Plan:
 
 
 def look_ahead(plan: Plan) -> None:
-    """Look, before days of training, at what rendering and scoring will need.
+    """Look, before days of training, at what it, rendering and scoring will need.
 
     Raises:
-        BadInput: metrics, cases or a clip that cannot be.
+        BadInput: rows, metrics, cases or a clip that cannot be.
         MissingPrerequisite: weights, images, packages or GPUs are missing.
     """
     from refeval.generators.trained import generator_of
-    from refeval.training.session import document_of
+    from refeval.training.session import document_of, open_world
     from refeval.training.trained_network import TrainedNetwork
 
     evaluation.check_scoring(plan.manner)
     suite, request = plan.suite(), plan.request
+    open_world(request, "cpu").source()
     for case in plan.selection.of(suite):
         case.reference_files()
     if request.recipe.network.base == "sprites":
@@ -214,6 +217,15 @@ def look_ahead(plan: Plan) -> None:
     generator.place = plan.manner.place
     generator.expected(generator.own_clip(suite.clip))
     generator.check()
+
+
+def tell_unscored(plan: Plan) -> None:
+    """Name the metrics that will be absent from the table, while there is time to fetch what they lack."""
+    if plan.request.recipe.network.base == "sprites" and not plan.manner.metrics:
+        # Its clips are too small for them, so nobody misses them.
+        return
+    for metric_id, error in evaluation.lacking_for_scoring(plan.manner).items():
+        ERR.print(f"not scored  {metric_id}: {error.what}; {error.cure}", soft_wrap=True)
 
 
 def is_done(plan: Plan) -> bool:

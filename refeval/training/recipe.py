@@ -289,6 +289,11 @@ class Recipe:
     run: RunSettings = field(default_factory=RunSettings)
     testbed: TestbedSettings = field(default_factory=TestbedSettings)
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether anything is done with the teacher's features."""
+        return self.objective.depth > 0 or self.references == "dual"
+
     def described(self) -> dict[str, Any]:
         """As JSON types, with every default: what is hashed and kept."""
         content: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")

@@ -92,7 +92,6 @@ def train(request: TrainingRequest, observe: Observe, complain: Callable[[str], 
     _check_device(recipe, request.place.device)
     engine = Engine(device=request.place.device, precision=recipe.run.precision, sharding=request.sharding)
     with contextlib.ExitStack() as stack:
-        stack.callback(engine.close)
         stack.enter_context(engine.connected())
         # Nothing is written before it is certain that there is something to train.
         with engine.together():
@@ -157,7 +156,7 @@ def open_world(request: TrainingRequest, device: str) -> World:
     if not request.rows:
         raise BadInput(
             f"recipe {request.recipe.name} needs data",
-            cure="--data ROWS.jsonl; refeval data --help tells how rows are made",
+            cure="--data ROWS.jsonl; docs/training.md#rows tells what a row is, refeval data import makes them",
         )
     from refeval.training.wan_world import WanWorld
 

@@ -152,6 +152,7 @@ class WanWorld(World):
         self.device = torch.device(device)
         self.dtype = DTYPES[recipe.run.precision]
         self._parts = WanParts(self._spec, store, self.device, self._stored_text)
+        self._require()
         self._encoded = self._open(encoded) if encoded else None
         self.text_tokens = self._spec.architecture.text_tokens
         self.teacher_width = _TINY_WIDTH if self._spec.tiny else sum(one.width for one in specs_for(recipe.teacher))
@@ -237,6 +238,13 @@ class WanWorld(World):
                 round_timesteps=self._inference.round_timesteps,
             )
         return self._parts.codec.decode(conditions.video(latents))
+
+    def _require(self) -> None:
+        """Miss now the files that are read only when the first sample is encoded."""
+        if self._spec.base is not None:
+            self._store.find(self._spec.base, self._spec.name)
+            for name in self._recipe.teacher.names if self._recipe.needs_teacher else ():
+                find_teacher(self._store, name)
 
     def _forward(self, network: ReferenceTransformer, sample: Sample) -> Forward:
         if not isinstance(network, DualReferenceTransformer):

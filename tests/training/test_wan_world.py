@@ -29,6 +29,7 @@ from refeval.training.batches import collate, draw_noise
 from refeval.training.dual import DualReferenceTransformer
 from refeval.training.examples import Sample
 from refeval.training.parameters import make_trained
+from refeval.training.recipe import read_recipe
 from refeval.training.teachers import tiny_teacher
 from refeval.training.wan_encoder import WanParts
 from refeval.training.wan_world import base_of, negative_prompt_of
@@ -262,6 +263,19 @@ def test_the_transformer_is_told_from_what_lies_beside_it(tmp_path: Path) -> Non
         [f"Wan-AI/Wan2.1-T2V-1.3B/{name}" for name in beside[2:0:-1]],
     ]
     assert identity["vae"]["precision"] == "bfloat16"
+
+
+def test_files_that_are_read_late_are_missed_at_once(rows: Path, tmp_path: Path) -> None:
+    published = read_recipe("refalign-1.3b")
+    with pytest.raises(MissingPrerequisite, match=r"weights of Wan-AI/Wan2\.1-T2V-1\.3B are missing"):
+        world_of(rows, recipe=published, weights=tmp_path)
+    for name in ("Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth", "google/umt5-xxl/tokenizer.json"):
+        path = tmp_path / "Wan-AI/Wan2.1-T2V-1.3B" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    with pytest.raises(MissingPrerequisite, match="dinov3-b"):
+        world_of(rows, recipe=published, weights=tmp_path)
+    world_of(rows, recipe=replace(published, objective=replace(published.objective, depth=0)), weights=tmp_path)
 
 
 def test_kept_features_change_nothing_and_views_show_each_reference_several_times(rows: Path, tmp_path: Path) -> None:

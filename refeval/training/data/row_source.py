@@ -43,13 +43,13 @@ class RowSource(Source):
     A row that is broken is replaced by another one of its kind, drawn at random for this position.
 
     Args:
-        rows: of each kind, one kind or both (see :meth:`refeval.training.data.rows.Rows.by_pair`).
+        rows: of each kind that the share asks for (see :meth:`refeval.training.data.rows.Rows.by_pair`).
         data: settings of the recipe.
         seed: of the training.
         encoded: gives clips and prompts that were encoded before the training; None: every clip is decoded.
 
     Raises:
-        BadInput: there are no rows.
+        BadInput: there are no rows, or none of a kind that the share asks for.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class RowSource(Source):
         self._rows = {pair: rows[pair] for pair in PAIRS if rows.get(pair)}
         if not self._rows:
             raise BadInput("no rows to train on", cure="give a .jsonl or .parquet file of rows")
+        _check_kinds(self._rows, data.cross_share)
         self._data = data
         self._seed = seed
         self._encoded = encoded
@@ -119,8 +120,6 @@ class RowSource(Source):
 
     def _place(self, position: int) -> tuple[PairKind, int]:
         """The kind of a position, and how many of that kind come before it."""
-        if len(self._rows) == 1:
-            return next(iter(self._rows)), position
         block, inside = divmod(position, _BLOCK)
         kinds, crosses = self._kinds(block), _crosses(block * _BLOCK, self._data.cross_share)
         crosses += int(kinds[:inside].sum())
@@ -157,6 +156,17 @@ class RowSource(Source):
     def _check_command(self) -> str:
         files = dict.fromkeys(path for rows in self._rows.values() if isinstance(rows, Rows) for path in rows.paths)
         return shlex.join(["refeval", "data", "check", *map(str, files), "--all"])
+
+
+def _check_kinds(rows: Mapping[PairKind, Sequence[Row]], share: float) -> None:
+    wanted: dict[PairKind, bool] = {"regular": share < 1, "cross": share > 0}
+    for pair, is_wanted in wanted.items():
+        if is_wanted and pair not in rows:
+            raise BadInput(
+                f"none of the rows is a {pair} pair, but data.cross_share is {share:g}",
+                cure=f"add rows of {pair} pairs, or train on the others alone: "
+                f"--set data.cross_share={0.0 if pair == 'cross' else 1.0}",
+            )
 
 
 def _crosses(positions: int, share: float) -> int:

@@ -53,6 +53,8 @@ def _source(
     rows: Rows | dict[PairKind, Rows], *, seed: int = 0, encoded: EncodedRow | None = None, **data: Any
 ) -> RowSource:
     parts = rows.by_pair() if isinstance(rows, Rows) else rows
+    if len(parts) == 1:
+        data = {"cross_share": float("cross" in parts), **data}
     return RowSource(parts, replace(SMALL, **data), seed=seed, encoded=encoded)
 
 
@@ -110,11 +112,13 @@ def test_a_share_of_nothing_is_nothing(folder: Path, share: float, kind: str) ->
     assert {source.sample(position).pair for position in range(300)} == {kind}
 
 
-def test_one_kind_alone_has_every_position(folder: Path) -> None:
-    rows = _rows(folder, 5, pair="cross")
-    assert sorted(_keys(_source(rows, cross_share=0.2, encoded=_not_decoded), range(5))) == [
-        f"rows{i}" for i in range(5)
-    ]
+@pytest.mark.parametrize(("kind", "share", "missing"), [("cross", 0.0, "regular"), ("regular", 0.2, "cross")])
+def test_a_share_of_pairs_that_are_not_there_is_refused(folder: Path, kind: str, share: float, missing: str) -> None:
+    rows = _rows(folder, 5, pair=kind)
+    with pytest.raises(BadInput, match=f"none of the rows is a {missing} pair") as raised:
+        _source(rows, cross_share=share)
+    assert f"--set data.cross_share={float(kind == 'cross')}" in str(raised.value.cure)
+    assert sorted(_keys(_source(rows, encoded=_not_decoded), range(5))) == [f"rows{i}" for i in range(5)]
     with pytest.raises(BadInput, match="no rows"):
         RowSource({}, SMALL, seed=0)
 
@@ -220,7 +224,7 @@ def test_references_are_letterboxed_as_in_training(folder: Path, size: tuple[int
     picture = np.random.default_rng(5).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(picture).save(folder / "noise.png")
     rows = _rows(folder, 1, pair="cross", references=[{"image": "noise.png"}])
-    data = DataSettings(width=96, height=64, frames=5)
+    data = DataSettings(width=96, height=64, frames=5, cross_share=1.0)
     (found,) = RowSource(rows.by_pair(), data, seed=0, encoded=_not_decoded).sample(0).references
     assert (found.shape, found.dtype) == ((64, 96, 3), np.uint8)
     assert np.array_equal(found, letterbox_training(Image.fromarray(picture), 96, 64))
