@@ -102,7 +102,8 @@ def write_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
     # Later ones are damaged, or training would have gone on from them: they neither count nor are touched.
     for _, old in [(step, path) for step, path in checkpoints(training) if step <= state.step][:-keep]:
-        shutil.rmtree(old)
+        # One that another process has open may stay behind on NFS; it goes with the next.
+        shutil.rmtree(old, ignore_errors=True)
     return target
 
 

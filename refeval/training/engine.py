@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from refeval.errors import BadInput, ExitCode, RefevalError
+from refeval.signals import Stopped
 from refeval.training.flow import Drawn
 from refeval.training.objective import Batch, Losses
 from refeval.training.parameters import Trained
@@ -45,6 +46,12 @@ _LEFT: list[Any] = []
 
 class Abandoned(RefevalError):
     """Another process of the training has failed, and said why, or is gone."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
+class OutOfMemory(RefevalError):
+    """The GPU cannot hold what a training needs."""
 
     exit_code = ExitCode.INCOMPLETE
 
@@ -179,33 +186,49 @@ class Engine:
         Raises:
             Abandoned: it has failed in another process only.
         """
-        failed: RefevalError | None = None
+        failed: Exception | None = None
         try:
             yield
-        except Abandoned:
-            # The other has asked already.
+        except (Abandoned, torch.distributed.DistError):
+            # The other has asked already, or is gone.
             raise
-        except RefevalError as error:
+        except Exception as error:  # noqa: BLE001 - the others would wait for whatever fails here
             failed = error
         if self.any(failed is not None):
             raise failed or self._abandoned()
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """The life of a training: where another process is suddenly gone, that is said, and no defect is blamed.
+        """The life of a training, which ends with :meth:`close`.
+
+        Where another process is suddenly gone, that is said, and no defect is blamed. A process that fails alone does
+        not close: NCCL would have it wait for the others, which wait for it until they see that it has ended.
 
         Raises:
             Abandoned: the connection to another process is broken.
+            OutOfMemory: of the GPU.
         """
         try:
             yield
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(
+                "the GPU has not enough memory",
+                details=(("asked for", str(error).split(". ")[0]),),
+                cure="--set run.checkpointing=true, a smaller run.micro_batch, or --sharding yes on more GPUs; "
+                "docs/training.md#memory tells what is needed",
+            ) from error
         except RuntimeError as error:
             # gloo has no error of its own.
             if self.processes > 1 and (
                 isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
             ):
+                self.close()
                 raise self._abandoned() from error
             raise
+        except (RefevalError, Stopped):
+            self.close()
+            raise
+        self.close()
 
     def _abandoned(self) -> Abandoned:
         return Abandoned(

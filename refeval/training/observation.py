@@ -84,6 +84,10 @@ class Observer(ABC):
     def clips(self, step: int, drawn: Sequence[DrawnClip]) -> None:
         """Take clips drawn with the network after a step, always of the same samples."""
 
+    def lacks_clips(self, step: int) -> bool:
+        """Whether clips of a step are kept here, and those are not there."""
+        return False
+
     def note(self, step: int, name: str, value: float) -> None:
         """Take a number that belongs to a step, but not to every step.
 
@@ -121,6 +125,10 @@ class Observers(Observer):
         """See :class:`Observer`."""
         for one in self._observers:
             one.clips(step, drawn)
+
+    def lacks_clips(self, step: int) -> bool:
+        """Whether any of them does."""
+        return any(one.lacks_clips(step) for one in self._observers)
 
     def note(self, step: int, name: str, value: float) -> None:
         """See :class:`Observer`."""

@@ -91,14 +91,15 @@ class Trainer:
         self._engine = engine
         self._observer: Observer = Observers()
         self._reading = reading or Reading()
-        engine.take_over(make_trained(recipe, world, seed))
+        with engine.together():
+            trained = make_trained(recipe, world, seed)
+            self._source: Source = world.source()
+        engine.take_over(trained)
         self._parameters = engine.parameters()
         self._optimizers = make_optimizers(engine.trained, recipe.optimizer)
         self._average = Average(self._parameters, recipe.optimizer.ema) if recipe.optimizer.ema else None
         self._step = 0
         self._loss_mean = 0.0
-        self._source: Source = world.source()
-        self._with_teacher = recipe.objective.depth > 0 or recipe.references == "dual"
 
     @property
     def step(self) -> int:
@@ -153,6 +154,9 @@ class Trainer:
             self._observer.begin(self._step)
         samples = feed(self._source, self._groups(), ahead=self._reading.ahead, threads=self._reading.threads)
         with no_interruption(), contextlib.closing(samples):
+            # A stop or a crash may have come between a checkpoint and its clips.
+            if self._is_shown() and engine.any(self._observer.lacks_clips(self._step)):
+                self._show_clips()
             while self._step < run.iterations:
                 self._iterate(samples)
                 stopping = engine.any(stop_received() is not None)
@@ -160,7 +164,7 @@ class Trainer:
                     self.keep()
                 if stopping:
                     break
-                if run.sample_every and (self._step % run.sample_every == 0 or self._step == run.iterations):
+                if self._is_shown():
                     self._show_clips()
 
     def keep(self) -> None:
@@ -218,7 +222,7 @@ class Trainer:
     def _batch(self, positions: Sequence[int], samples: list[Sample]) -> tuple[Batch, Drawn, Tensor]:
         """A micro-batch, its noise levels and its noise, on the device."""
         data, flow, device = self.recipe.data, self.recipe.objective.flow, self._engine.device
-        examples = self._encoder.examples(samples, with_teacher=self._with_teacher)
+        examples = self._encoder.examples(samples, with_teacher=self.recipe.needs_teacher)
         dropped = [
             drop(example, self._empty_text, data, self._seed, position)
             for example, position in zip(examples, positions, strict=True)
@@ -271,6 +275,11 @@ class Trainer:
             skipped=len(self.skipped),
         )
 
+    def _is_shown(self) -> bool:
+        """Whether clips belong to the iteration that was done last."""
+        run, step = self.recipe.run, self._step
+        return step > 0 and run.sample_every > 0 and (step % run.sample_every == 0 or step == run.iterations)
+
     def _show_clips(self) -> None:
         """Clips of the averaged weights where they are kept, else of the weights; by the main process."""
         engine = self._engine
@@ -280,8 +289,8 @@ class Trainer:
                 network = network_of(self._world, tensors)
                 try:
                     drawn = self._world.draw(network, self._world.shown(_SHOWN_CLIPS), seed=self._seed)
-                except UnusableClip:
-                    # A network that cannot draw yet may still learn to.
+                except (UnusableClip, torch.OutOfMemoryError):
+                    # A network that cannot draw yet may still learn to, and clips are only looked at.
                     self._observer.note(self._step, "clips/failed", 1.0)
                 else:
                     self._observer.clips(self._step, drawn)

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +79,8 @@ def fail_in_one_process(config: str, folder: str, how: str) -> None:
         config: path of a recipe.
         folder: of the training.
         how: ``input``: its samples cannot be read; ``gone``: it ends without a word; ``disk``: it is the first one, and
-            what it writes finds no space; parameters are spread.
+            what it writes finds no space; parameters are spread. ``defect``: a defect of the program, which it then
+            lives with until a file ``go`` lies beside the folder.
     """
     recipe = read_recipe(config, {"run.micro_batch": 1})
     engine = Engine(device="cpu", precision="fp32", sharding="yes" if how == "disk" else "no")
@@ -89,6 +91,8 @@ def fail_in_one_process(config: str, folder: str, how: str) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
         if how == "input" and engine.rank == 1 and late:
             raise BadInput("too many rows are broken")
+        if how == "defect" and engine.rank == 1 and late:
+            raise ValueError("a defect")
         if how == "gone" and engine.rank == 1 and late:
             os._exit(99)
         return sample
@@ -98,8 +102,10 @@ def fail_in_one_process(config: str, folder: str, how: str) -> None:
             trainer_of(recipe, Path(folder), plant, engine=engine).run()
     except RefevalError as error:
         sys.exit(last_word(error))
-    finally:
-        engine.close()
+    except ValueError:
+        while not Path(folder).with_name("go").exists():
+            time.sleep(0.01)
+        raise
 
 
 def leave_the_group(config: str) -> None:

@@ -153,15 +153,17 @@ def test_a_signal_to_one_process_stops_both(tmp_path: Path, small_config: Path) 
         ("input", 1, ExitCode.USAGE, "too many rows are broken"),
         ("gone", 1, 99, ""),
         ("disk", 0, ExitCode.DISK_FULL, "no space to write"),
+        ("defect", 1, ExitCode.BUG, "ValueError: a defect"),
     ],
 )
 def test_no_process_waits_for_one_that_has_failed(
     how: str, failed: int, code: int, says: str, tmp_path: Path, small_config: Path
 ) -> None:
     started = ranks(tmp_path / "said", small_config, tmp_path / "training", how, work=fail_in_one_process)
-    ended = [one.ended() for one in started]
-    other = ended.pop(1 - failed)
-    assert ended[0].code == code and says in ended[0].err, ended
+    other = started[1 - failed].ended()
+    (tmp_path / "go").touch()
+    ended = started[failed].ended()
+    assert ended.code == code and says in ended.err, ended
     assert other.code == ExitCode.INCOMPLETE and "Traceback" not in other.err, other
     assert "another has failed or is gone" in other.err
     assert not [*(tmp_path / "training").rglob("*.tmp")]

@@ -38,7 +38,8 @@ def same(left: Path, right: Path) -> None:
         assert list(ours) == list(theirs)
         assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
     assert lines_of(left) == lines_of(right)
-    for name in ("assessment.json", "separability.json", "clips/step-000020/01.mp4"):
+    clips = [f"clips/step-0000{step}/{name}" for step in (10, 20) for name in ("01.mp4", "clips.json")]
+    for name in ("assessment.json", "separability.json", *clips):
         assert (left / name).read_bytes() == (right / name).read_bytes()
 
 
@@ -112,6 +113,18 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path: Path, small_config: Pat
     assert killed.code == -signal.SIGKILL, killed.err
     # The second iteration was not logged any more; the first follows on what the signal has kept.
     assert lines_of(folder) == lines_of(undisturbed)[: kept + 1]
+
+
+def test_clips_that_a_stop_left_out_are_drawn_when_it_goes_on(
+    tmp_path: Path, small_config: Path, undisturbed: Path
+) -> None:
+    # Killed at the first file of the clips of iteration 10, whose checkpoint is there: two files of the start, five
+    # for each of two checkpoints.
+    killed = begin(tmp_path, small_config, {"REFEVAL_FAULT": "before-replace:13"}).ended()
+    assert killed.code == -signal.SIGKILL, killed.err
+    assert steps_of(tmp_path / "training") == [5, 10] and not list(tmp_path.rglob("clips.json"))
+    assert begin(tmp_path, small_config).ended().code == 0
+    same(tmp_path / "training", undisturbed)
 
 
 def test_a_training_that_is_done_is_only_measured_again(undisturbed: Path, tmp_path: Path, small_config: Path) -> None:

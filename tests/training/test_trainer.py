@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from refeval.errors import ExitCode
+from refeval.errors import ExitCode, UnusableClip
 from refeval.training.checkpoints import checkpoint_folder, checkpoints, read_checkpoint
+from refeval.training.engine import Engine, OutOfMemory
 from refeval.training.examples import Sample
-from refeval.training.observers.step_log import StepLog, read_steps
+from refeval.training.observers.step_log import StepLog, read_notes, read_steps
 from refeval.training.recipe import Recipe, read_recipe
 from refeval.training.trainer import Diverged
 from tests.training.running import lines_of, refeval, tensors_of
-from tests.training.stubborn import heavier, trainer_of
+from tests.training.stubborn import PlantedWorld, heavier, trainer_of
 
 
 def recipe_of(config: Path, **changes: object) -> Recipe:
@@ -52,6 +53,30 @@ def test_every_parameter_has_a_gradient_in_every_micro_batch(
     # An optimizer keeps something of a parameter only once that has had a gradient.
     moved = {name.removeprefix("0.").rpartition(".")[0] for name in state.optimizers}
     assert moved == set(state.parameters)
+
+
+@pytest.mark.parametrize("failure", [UnusableClip("black"), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_clips_that_cannot_be_drawn_are_noted_and_training_goes_on(
+    failure: Exception, tmp_path: Path, small_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(PlantedWorld, "draw", fail)
+    log = StepLog(tmp_path)
+    trainer_of(recipe_of(small_config, run__sample_every=3), tmp_path).run(log)
+    log.close()
+    assert [(note.step, note.name) for note in read_notes(tmp_path)] == [(3, "clips/failed"), (4, "clips/failed")]
+    assert [step for step, _ in checkpoints(tmp_path)] == [2, 4]
+
+
+def test_a_gpu_that_is_too_small_is_no_defect() -> None:
+    with (
+        pytest.raises(OutOfMemory, match="not enough memory") as raised,
+        Engine(device="cpu", precision="fp32").connected(),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert "run.micro_batch" in str(raised.value.cure)
 
 
 def test_micro_batches_only_change_the_order_of_sums(tmp_path: Path, small_config: Path) -> None:

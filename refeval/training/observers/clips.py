@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SHOWN = Linspace(6)
 _GAP = 4
+_DOCUMENT = "clips.json"
 
 
 class ClipFiles(Observer):
@@ -41,6 +42,10 @@ class ClipFiles(Observer):
         """Write them."""
         write_clips(self._folder, step, drawn, self._fps)
 
+    def lacks_clips(self, step: int) -> bool:
+        """Whether their document, which is written last, is not there."""
+        return not (_folder_of(self._folder, step) / _DOCUMENT).is_file()
+
 
 def write_clips(folder: Path, step: int, drawn: Sequence[DrawnClip], fps: float) -> Path:
     """Write ``clips/step-NNNNNN/``: each clip, its references, and last ``clips.json``, which names them.
@@ -60,7 +65,7 @@ def write_clips(folder: Path, step: int, drawn: Sequence[DrawnClip], fps: float)
         BadInput: an odd width or height.
         DiskFull: no space.
     """
-    target = folder / "clips" / f"step-{step:06d}"
+    target = _folder_of(folder, step)
     rate = Fraction(fps).limit_denominator(100_000)
     rows = []
     for number, one in enumerate(drawn, start=1):
@@ -70,7 +75,7 @@ def write_clips(folder: Path, step: int, drawn: Sequence[DrawnClip], fps: float)
         video = f"{number:02d}.mp4"
         write_bytes(target / video, encode_clip(one.frames, rate))
         rows.append({"key": one.sample.key, "prompt": one.sample.prompt, "references": references, "video": video})
-    write_document(target / "clips.json", {"step": step, "clips": rows})
+    write_document(target / _DOCUMENT, {"step": step, "clips": rows})
     return target
 
 
@@ -84,6 +89,10 @@ def strip(drawn: DrawnClip) -> Frame:
     frames = drawn.frames[_SHOWN.indices(len(drawn.frames))]
     gap = np.full((height, _GAP, 3), 255, np.uint8)
     return np.hstack([*(_as_high(picture, height) for picture in drawn.sample.references), gap, *frames])
+
+
+def _folder_of(training: Path, step: int) -> Path:
+    return training / "clips" / f"step-{step:06d}"
 
 
 def _as_high(picture: Frame, height: int) -> Frame:
