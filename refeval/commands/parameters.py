@@ -32,7 +32,7 @@ WeightsOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the model works.")]
 MemoryOption = Annotated[
-    str, typer.Option("--memory", metavar="PRESET", help="auto, or a preset of the model: see docs/generators.md.")
+    str, typer.Option("--memory", metavar="PRESET", help="auto, or a preset of the model: see docs/models.md.")
 ]
 GpusOption = Annotated[int | None, typer.Option("--gpus", min=1, help="One process per GPU, on so many.")]
 GpuMemoryOption = Annotated[
