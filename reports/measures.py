@@ -1,7 +1,8 @@
-"""What networks of the sprites world have learned, member by member of a study: shares of right answers over seeds."""
+"""What was learned, member by member of a study: shares of right answers, and how far apart references lie."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,13 @@ from refeval.statistics.shares import LEVEL, share_over_seeds
 Question = tuple[str, str]
 """Name of a measure, and whose references the clips have."""
 
+_SEEDS_NOTE = "Mean over the seeds of the training; sd: sample standard deviation of the seeds' values."
 _NOTES = (
     BEST_NOTE,
     "Clips of held-out subjects. own: with the references of their own scene; swapped: with those of another scene, "
     "whose subjects they then have to show. both-ways: nearer to its own reference, and with the swapped one nearer to "
     "that.",
-    "Mean over the seeds of the training; sd: sample standard deviation of the seeds' values.",
+    _SEEDS_NOTE,
     f"[low, high]: {100 * LEVEL:g} % interval for other seeds and other clips: Wilson's, with the number of "
     "independent answers that has the variance p (1 - p) / n + sd^2 / seeds, and Student's t for the few seeds "
     "(Satterthwaite). All seeds are asked about the same n clips, so more seeds do not shrink the first part. One "
@@ -35,11 +37,18 @@ class MemberMeasures:
         name: the choice made.
         seeds: of its trainings, in order.
         measures: of each seed, as ``assessment.json`` holds them (:class:`refeval.training.worlds.Measure`).
+        blocks: of each seed, as ``separability.json`` holds them.
     """
 
     name: str
     seeds: tuple[int, ...]
     measures: tuple[Sequence[Mapping[str, Any]], ...]
+    blocks: tuple[Sequence[Mapping[str, Any]], ...]
+
+    @property
+    def trained_with(self) -> str:
+        """The seeds, as a cell."""
+        return ", ".join(map(str, self.seeds))
 
 
 def measures_table(study: str, members: Sequence[MemberMeasures]) -> Table:
@@ -68,13 +77,54 @@ def measures_table(study: str, members: Sequence[MemberMeasures]) -> Table:
     )
 
 
+def separability_table(study: str, members: Sequence[MemberMeasures]) -> Table:
+    """How far apart references of different subjects lie after each block, member by member.
+
+    Args:
+        study: what is varied.
+        members: one or more, whose trainings began with the same networks.
+    """
+    numbers = [row["block"] for row in members[0].blocks[0]]
+    rows = [
+        (member.name, member.trained_with, *(Cell(_ratio(member, index, "after")) for index in range(len(numbers))))
+        for member in members
+    ]
+    first = members[0]
+    rows.append(
+        ("before", first.trained_with, *(Cell(_ratio(first, index, "before")) for index in range(len(numbers))))
+    )
+    return Table(
+        title=f"Ablation of {study}, how far apart references of different subjects lie",
+        columns=(study, "seeds", *(f"block {number}" for number in numbers)),
+        rows=mark_best(rows, [0]),
+        notes=(
+            BEST_NOTE,
+            "Mean cosine distance of reference features of different subjects, over that of one subject seen twice; 1: "
+            "not apart at all. before: of the networks that training began with.",
+            _SEEDS_NOTE,
+        ),
+        left=2,
+    )
+
+
+def _ratio(member: MemberMeasures, index: int, when: str) -> Number:
+    values = [rows[index][when]["ratio"] for rows in member.blocks]
+    if any(value is None for value in values):
+        return Number(value=None, comparable=False)
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return Number(value=statistics.fmean(values), spread=spread, decimals=2, comparable=when == "after")
+
+
 _BESIDE = (("chance", "chance"), ("real clips", "real"))
 
 
 def _member_row(member: MemberMeasures, subjects: int, questions: Sequence[Question]) -> tuple[str, ...]:
     answers = [_of(measures, subjects) for measures in member.measures]
-    seeds = ", ".join(map(str, member.seeds))
-    return (member.name, seeds, *(Cell(_number([found.get(one) for found in answers])) for one in questions))
+    return (
+        member.name,
+        member.trained_with,
+        *(Cell(_number([found.get(one) for found in answers])) for one in questions),
+    )
 
 
 def _number(answers: Sequence[Mapping[str, Any] | None]) -> Number:

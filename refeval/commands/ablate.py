@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refeval.commands.ablation_tables import measured_tables
 from refeval.commands.console import ERR, OUT, print_json, say, say_written
 from refeval.commands.results import make_report
 from refeval.commands.train import need_packages
@@ -18,7 +19,6 @@ from refeval.commands.train_ablation import (
     base_recipe,
     is_done,
     look_ahead,
-    measures_of,
     plan_member,
     tell_unscored,
 )
@@ -176,14 +176,16 @@ def _report(study: Study, plans: Sequence[Plan], folder: Path, suite_data: Path 
     from refeval.reports.readings import read_runs
 
     runs = [Run(plan.target.out) for plan in plans if plan.target.out is not None]
+    trainings = [plan.request.folder for plan in plans]
     written, left_out = make_report(runs, folder, own=True, data=suite_data)
-    tables = [ablation_table(read_runs(runs), study), measures_of(plans, study.value)]
-    if tables[1] is not None:
-        for suffix, text in (("md", tables[1].markdown()), ("csv", tables[1].csv())):
-            path = folder / f"measures.{suffix}"
+    scores, measured = ablation_table(read_runs(runs), study), measured_tables(trainings, study.value)
+    for name, table in measured.items():
+        for suffix, text in (("md", table.markdown()), ("csv", table.csv())):
+            path = folder / f"{name}.{suffix}"
             write_bytes(path, text.encode())
             written.append(path)
-    return _Reported(tables=[table for table in tables if table is not None], written=written, left_out=left_out)
+    tables = [*([scores] if scores else []), *measured.values()]
+    return _Reported(tables=tables, written=written, left_out=left_out)
 
 
 def _show(plans: Sequence[Plan], ended: Sequence[Ended], report: _Reported | None) -> None:

@@ -150,10 +150,16 @@ def show(found: Conclusion) -> None:
     for note in found.notes:
         say(note)
     if found.separability is not None:
-        before, after = found.separability.before.ratio, found.separability.after.ratio
-        say(f"references  between over within distance {before:.2f} before, {after:.2f} after")
+        before, after = _ratios(found)
+        say(f"references  between over within distance, block {found.block}: {before:.2f} before, {after:.2f} after")
     if found.measures:
         OUT.print(_table(found.measures).terminal())
+
+
+def _ratios(found: Conclusion) -> tuple[float, float]:
+    """Between over within distance after the block that is shown, before and after the training."""
+    assert found.separability is not None
+    return found.separability.before[found.block].ratio, found.separability.after[found.block].ratio
 
 
 def _table(measures: Sequence[Any]) -> Any:
@@ -196,11 +202,11 @@ def export_weights(
 
 
 def _described(folder: Path, step: int, found: Conclusion) -> dict[str, Any]:
-    apart = found.separability
+    apart = dict(zip(("before", "after"), _ratios(found), strict=True)) if found.separability else None
     return {
         "training": str(folder),
         "step": step,
-        "separability": {"before": apart.before.ratio, "after": apart.after.ratio} if apart else None,
+        "separability": {"block": found.block, **apart} if apart else None,
         "measures": [measure.described() for measure in found.measures],
         "notes": list(found.notes),
     }

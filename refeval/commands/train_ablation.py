@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,6 @@ from refeval.supervisor import Outcome
 from refeval.work import Phase
 
 if TYPE_CHECKING:
-    from refeval.reports.table import Table
     from refeval.training.ablation import Layout, Varied
     from refeval.training.recipe import Recipe
     from refeval.training.session import TrainingRequest
@@ -250,23 +250,6 @@ def is_done(plan: Plan) -> bool:
     return all(record is not None and record.status.value in FINE_STATUSES for record in (*records, *scores))
 
 
-def measures_of(plans: Iterable[Plan], study: str) -> Table | None:
-    """The measures of members that are trained, their seeds together; None where their world has none."""
-    from refeval.reports.measures import MemberMeasures, measures_table
-    from refeval.training.conclusion import ASSESSMENT
-
-    found: dict[str, dict[int, Any]] = {}
-    for plan in plans:
-        file = plan.request.folder / ASSESSMENT
-        if file.is_file():
-            found.setdefault(plan.varied.member, {})[plan.request.seed] = read_document(file)["measures"]
-    members = [
-        MemberMeasures(name=name, seeds=tuple(sorted(seeds)), measures=tuple(seeds[seed] for seed in sorted(seeds)))
-        for name, seeds in found.items()
-    ]
-    return measures_table(study, members) if members else None
-
-
 def _open_suite(name: str, data: Path | None) -> Suite:
     """As :func:`load_suite`, which does not know what the option is called here."""
     try:
@@ -306,22 +289,25 @@ def _row(plan: Plan) -> str:
 
 
 def _show(plan: Plan, run: Run, outcome: Outcome) -> None:
+    from refeval.commands.ablation_tables import measured_tables, members_there
     from refeval.reports.ablations import ablation_table
     from refeval.reports.readings import read_runs
     from refeval.reports.totals import totals_table
 
     study = plan.varied.study
-    table = ablation_table(read_runs([run]), study) if study else totals_table([run], published=False).transposed()
+    names = members_there(run.folder.parent, study) if study else [plan.name]
+    runs = [Run(run.folder.with_name(name)) for name in names]
+    table = ablation_table(read_runs(runs), study) if study else totals_table([run], published=False).transposed()
     if table is not None:
         OUT.print(table.terminal())
-    if measures := measures_of([plan], study or "recipe"):
-        OUT.print(measures.terminal())
+    for measured in measured_tables([plan.layout.training(name) for name in names], study or "recipe").values():
+        OUT.print(measured.terminal())
     for note in plan.varied.notes(plan.request.recipe):
         say(f"note        {note}")
     say(f"row         {_row(plan)}")
     say(f"training    {plan.request.folder}")
     say_statuses(run, outcome)
-    say(f"tables      refeval report {run.folder}")
+    say(f"tables      refeval report {shlex.join(str(one.folder) for one in runs)}")
 
 
 def _described(plan: Plan, run: Run, outcome: Outcome, code: ExitCode) -> dict[str, Any]:

@@ -33,11 +33,13 @@ class Conclusion:
 
     Attributes:
         separability: of references before and after; None where the world has no views of subjects.
+        block: of it that is shown: the last that is aligned; without alignment, the last of the paper's.
         measures: empty where the truth is not known.
         notes: what could not be made, and why.
     """
 
     separability: Separability | None
+    block: int
     measures: Sequence[Measure]
     notes: tuple[str, ...]
 
@@ -52,34 +54,31 @@ def conclude(folder: Path, recipe: Recipe, world: World, *, seed: int) -> Conclu
     step, tensors = trained_tensors(folder)
     views = world.views()
     # One network after the other: a GPU may hold only one.
-    before = _features(start_of(recipe, world), recipe, world, views) if views else None
+    before = _features(start_of(recipe, world), world, views) if views else None
     network = network_of(world, tensors)
+    block = recipe.objective.depth or min(Objective().depth, len(network.blocks))
     separability: Separability | None = None
     notes: tuple[str, ...] = ()
     if before is not None:
-        separability, notes = _compare(folder, before, _features(network, recipe, world, views))
+        separability, notes = _compare(folder, before, _features(network, world, views), block)
     measures = world.assess(network, seed=seed)
     if measures:
         content = {"step": step, "seed": seed, "measures": [measure.described() for measure in measures]}
         write_document(folder / ASSESSMENT, content)
-    return Conclusion(separability=separability, measures=measures, notes=notes)
+    return Conclusion(separability=separability, block=block, measures=measures, notes=notes)
 
 
-def _features(network: ReferenceTransformer, recipe: Recipe, world: World, views: Sequence[View]) -> ReferenceFeatures:
-    # Also without alignment a block is looked at: the one that the paper's depth would end with, or the last.
-    block = recipe.objective.depth or min(Objective().depth, len(network.blocks))
-    return reference_features(
-        network, views, block=block, sigma=_SIGMA, text_tokens=world.text_tokens, slots=world.reference_slots
-    )
+def _features(network: ReferenceTransformer, world: World, views: Sequence[View]) -> ReferenceFeatures:
+    return reference_features(network, views, sigma=_SIGMA, text_tokens=world.text_tokens, slots=world.reference_slots)
 
 
 def _compare(
-    folder: Path, before: ReferenceFeatures, after: ReferenceFeatures
+    folder: Path, before: ReferenceFeatures, after: ReferenceFeatures, block: int
 ) -> tuple[Separability | None, tuple[str, ...]]:
     found: Separability | None = None
     try:
         found = write_separability(folder, before, after)
-        draw_separability(folder, before, after)
+        draw_separability(folder, before, after, block)
     except (BadInput, MissingPrerequisite) as error:
         # Too few subjects, or no package for the figure: the training is done all the same.
         return found, (str(error),)

@@ -6,7 +6,7 @@ Letters of shapes: V views (references), M references of an example, T tokens of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,16 @@ import torch
 from torch import Tensor
 
 from refeval.documents import write_document
-from refeval.errors import BadInput
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.reports.figures.features import Separation, draw_maps, separation
 from refeval.statistics.scores import FloatArray
-from refeval.training.alignment import Projector
 from refeval.training.batches import collate
 from refeval.training.dual import DualReferenceTransformer
 from refeval.training.examples import Example, Stream, generator
 from refeval.training.flow import STEPS
 from refeval.training.worlds import View
 
-_NAME = "separability"
+SEPARABILITY = "separability.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,65 +33,52 @@ class ReferenceFeatures:
     """What a network makes of references.
 
     Attributes:
-        values: one row per reference, the mean over its tokens, (V, D).
+        values: by block, counted from 1: one row per reference, the mean over its tokens, (V, D).
         subjects: V ids.
-        block: after how many blocks.
         sigma: share of noise in the video that the references stood beside.
-        projected: whether the rows went through the projector of that block.
     """
 
-    values: FloatArray
+    values: Mapping[int, FloatArray]
     subjects: tuple[str, ...]
-    block: int
     sigma: float
-    projected: bool
 
 
 def reference_features(
     network: ReferenceTransformer,
     views: Sequence[View],
     *,
-    block: int,
     sigma: float,
     text_tokens: int,
     slots: int = 0,
-    projector: Projector | None = None,
     seed: int = 0,
 ) -> ReferenceFeatures:
-    """The features of references after a block.
+    """The features of references after every block.
 
     Args:
         network: on its device, in its dtype; no gradient belongs to what it computes here.
         views: each is a forward pass of its own.
-        block: after how many blocks, from 1.
         sigma: share of noise in the video, 0 to 1.
         text_tokens: that prompts are padded to.
         slots: references that examples are padded to, as in training.
-        projector: of this block; None: the hidden states themselves.
         seed: of the noise: the same for every network that is compared.
 
     Raises:
-        BadInput: there is no such block.
         ValueError: another number of subjects than references.
     """
-    if not 1 <= block <= len(network.blocks):
-        raise BadInput(f"the network has blocks 1 to {len(network.blocks)}, not {block}")
-    rows = []
+    rows: dict[int, list[FloatArray]] = {block: [] for block in range(1, len(network.blocks) + 1)}
     for position, view in enumerate(views):
-        if len(view.subjects) != view.example.references.shape[1]:
-            raise ValueError(f"{len(view.subjects)} subjects for {view.example.references.shape[1]} references")
+        count = len(view.subjects)
+        if count != view.example.references.shape[1]:
+            raise ValueError(f"{count} subjects for {view.example.references.shape[1]} references")
         drawn = generator(seed, position, Stream.NOISE).standard_normal(view.example.latents.shape, dtype=np.float32)
         with torch.no_grad():
-            states_td = _states(network, view.example, torch.from_numpy(drawn), block, sigma, text_tokens, slots)
-            if projector is not None:
-                states_td = projector(states_td)
-        rows.append(states_td.view(len(view.subjects), -1, states_td.shape[1]).double().mean(dim=1).cpu().numpy())
+            states = _states(network, view.example, torch.from_numpy(drawn), sigma, text_tokens, slots)
+        for block, states_td in enumerate(states, start=1):
+            rows[block].append(states_td.view(count, -1, states_td.shape[1]).double().mean(dim=1).cpu().numpy())
     return ReferenceFeatures(
-        values=np.concatenate(rows),
+        values={block: np.concatenate(found) for block, found in rows.items()},
         subjects=tuple(subject for view in views for subject in view.subjects),
-        block=block,
         sigma=sigma,
-        projected=projector is not None,
     )
 
 
@@ -102,12 +87,12 @@ class Separability:
     """How far apart subjects are before and after a training; see :func:`separation`.
 
     Attributes:
-        before: of the network that training started from.
+        before: of the network that training started from, by block.
         after: of the trained one.
     """
 
-    before: Separation
-    after: Separation
+    before: Mapping[int, Separation]
+    after: Mapping[int, Separation]
 
 
 def write_separability(folder: Path, before: ReferenceFeatures, after: ReferenceFeatures) -> Separability:
@@ -123,24 +108,28 @@ def write_separability(folder: Path, before: ReferenceFeatures, after: Reference
         ValueError: features that do not belong together.
     """
     _refuse_others(before, after)
-    found = Separability(
-        before=separation(before.values, before.subjects), after=separation(after.values, after.subjects)
-    )
+    found = Separability(before=_separations(before), after=_separations(after))
     content = {
-        "block": before.block,
         "sigma": before.sigma,
-        "projected": before.projected,
         "subjects": len(set(before.subjects)),
         "views": len(before.subjects),
-        "before": _described(found.before),
-        "after": _described(found.after),
+        "blocks": [
+            {"block": block, "before": _described(found.before[block]), "after": _described(found.after[block])}
+            for block in found.before
+        ],
     }
-    write_document(folder / f"{_NAME}.json", content)
+    write_document(folder / SEPARABILITY, content)
     return found
 
 
-def draw_separability(folder: Path, before: ReferenceFeatures, after: ReferenceFeatures) -> list[Path]:
+def draw_separability(folder: Path, before: ReferenceFeatures, after: ReferenceFeatures, block: int) -> list[Path]:
     """Write the maps of both side by side, ``separability.svg`` and ``.png``; returns the files.
+
+    Args:
+        folder: of the training.
+        before: of the network that training started from.
+        after: of the trained one, from the same views.
+        block: that is shown.
 
     Raises:
         BadInput: as :func:`write_separability`, or fewer than four views.
@@ -148,19 +137,19 @@ def draw_separability(folder: Path, before: ReferenceFeatures, after: ReferenceF
         ValueError: features that do not belong together.
     """
     _refuse_others(before, after)
-    return draw_maps({"before": before.values, "after": after.values}, before.subjects, folder, _NAME)
+    maps = {"before": before.values[block], "after": after.values[block]}
+    return draw_maps(maps, before.subjects, folder, Path(SEPARABILITY).stem)
 
 
 def _states(
     network: ReferenceTransformer,
     example: Example,
     noise: Tensor,
-    block: int,
     sigma: float,
     text_tokens: int,
     slots: int,
-) -> Tensor:
-    """Hidden states of the reference tokens of one example, (M T, D)."""
+) -> list[Tensor]:
+    """Hidden states of the reference tokens of one example, (M T, D), after each block."""
     batch = collate([example], text_tokens, slots)
     kind: dict[str, Any] = {"device": network.device, "dtype": network.dtype}
     noisy = (1 - sigma) * batch.latents + sigma * noise.to(batch.latents)
@@ -169,16 +158,19 @@ def _states(
         torch.tensor([sigma * STEPS], device=network.device),
         batch.text.to(**kind),
         batch.references.to(**kind),
-        (block - 1,),
+        range(len(network.blocks)),
         batch.teacher.to(**kind) if isinstance(network, DualReferenceTransformer) else None,
     )
-    states: Tensor = found.reference_states[0][0]
     shown, every = example.references.shape[1], batch.references.shape[2]
-    return states[: len(states) // every * shown]
+    return [states[0][: states.shape[1] // every * shown] for states in found.reference_states]
+
+
+def _separations(features: ReferenceFeatures) -> dict[int, Separation]:
+    return {block: separation(values, features.subjects) for block, values in features.values.items()}
 
 
 def _refuse_others(before: ReferenceFeatures, after: ReferenceFeatures) -> None:
-    settings = [(found.subjects, found.block, found.sigma, found.projected) for found in (before, after)]
+    settings = [(found.subjects, [*found.values], found.sigma) for found in (before, after)]
     if settings[0] != settings[1]:
         raise ValueError("features before and after are of other views, or of another place in the network")
 

@@ -153,6 +153,12 @@ class WanWorld(World):
         self.dtype = DTYPES[recipe.run.precision]
         self._parts = WanParts(self._spec, store, self.device, self._stored_text)
         self._require()
+        if features is not None and recipe.data.augment and recipe.data.cross_share < 1:
+            raise BadInput(
+                f"recipe {recipe.name} augments references: each is another picture every time, and its features would "
+                "be kept for nothing",
+                cure="leave --features out",
+            )
         self._encoded = self._open(encoded) if encoded else None
         self.text_tokens = self._spec.architecture.text_tokens
         self.teacher_width = _TINY_WIDTH if self._spec.tiny else sum(one.width for one in specs_for(recipe.teacher))

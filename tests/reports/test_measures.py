@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from refeval.reports.cells import Cell
-from refeval.reports.measures import MemberMeasures, measures_table
+from refeval.reports.measures import MemberMeasures, measures_table, separability_table
 from refeval.statistics import share_over_seeds
 from refeval.training.worlds import Measure
 
@@ -33,7 +34,14 @@ def assessment(right: int, *, subjects: tuple[int, ...] = (1,), asked: int = 50)
 
 def member(name: str, *right: int, **how: Any) -> MemberMeasures:
     measures = tuple(assessment(one, **how) for one in right)
-    return MemberMeasures(name=name, seeds=tuple(range(len(right))), measures=measures)
+    blocks = tuple(apart(one / 10) for one in right)
+    return MemberMeasures(name=name, seeds=tuple(range(len(right))), measures=measures, blocks=blocks)
+
+
+def apart(ratio: float | None) -> list[dict[str, Any]]:
+    """As a training writes it: after two blocks."""
+    before = {"ratio": 1.5}
+    return [{"block": 1, "before": before, "after": {"ratio": ratio}}, {"block": 2, "before": before, "after": before}]
 
 
 def test_seeds_are_one_row_with_the_interval_that_knows_them() -> None:
@@ -68,8 +76,21 @@ def test_every_number_of_subjects_has_a_section() -> None:
 
 
 def test_seeds_that_were_asked_other_questions_have_no_mean() -> None:
-    mixed = MemberMeasures(name="A", seeds=(0, 1), measures=(assessment(30), assessment(30, asked=40)))
-    lacking = MemberMeasures(name="B", seeds=(0, 1), measures=(assessment(30), assessment(30)[1:]))
+    mixed = replace(member("A", 30, 30), measures=(assessment(30), assessment(30, asked=40)))
+    lacking = replace(member("B", 30, 30), measures=(assessment(30), assessment(30)[1:]))
     table = measures_table("loss", [mixed, lacking])
     assert table.rows[0][2:] == ("–",) * 4
     assert table.rows[1][2] == "–" and table.rows[1][3] != "–"
+
+
+def test_references_lie_apart_after_each_block_member_by_member() -> None:
+    coinciding = replace(member("C", 10), blocks=(apart(None),))
+    table = separability_table("loss", [member("A", 20, 40), member("B", 20), coinciding])
+    assert table.headings == ("loss", "seeds", "block 1", "block 2")
+    assert [row[:2] for row in table.rows] == [("A", "0, 1"), ("B", "0"), ("C", "0"), ("before", "0, 1")]
+    first = table.rows[0][2]
+    assert isinstance(first, Cell)
+    assert (first.number.value, first.number.spread) == (pytest.approx(3.0), pytest.approx(2**0.5))
+    assert first.number.best
+    assert table.rows[2][2] == "–"
+    assert table.rows[3][2:] == ("1.50\nsd 0.00", "1.50\nsd 0.00"), "and never the best of its column"

@@ -29,6 +29,9 @@ from tests.training.running import Ended, lines_of, refeval, start
 
 # One clip, and the one metric that needs no weights.
 SCORED = ("--limit", "1", "--metrics", "motion_amplitude")
+# Two subjects in some clips, or there would be nothing to push apart.
+TWO = {"testbed.subjects": [1, 2], "data.references": 2}
+SET_TWO = [part for name, value in TWO.items() for part in ("--set", f"{name}={value}")]
 
 FLAGS: list[tuple[tuple[str, ...], str, dict[str, Any], dict[str, str] | None]] = [
     (("--loss", "full"), "loss-A-seed0", {}, {"study": "loss", "member": "A"}),
@@ -51,6 +54,10 @@ FLAGS: list[tuple[tuple[str, ...], str, dict[str, Any], dict[str, str] | None]] 
         {"teacher.names": ["sprites-untrained"]},
         {"study": "encoder", "member": "sprites-untrained"},
     ),
+    (("--depth", "2"), "depth-2-seed0", {"objective.depth": 2}, {"study": "depth", "member": "2"}),
+    (("--lambda", "3"), "lambda-3-seed0", {"objective.negative_weight": 3.0}, None),
+    (("--margin", "1.2"), "margin-1.2-seed0", {"objective.margin": 1.2}, None),
+    (("--eta", "2"), "eta-2-seed0", {"objective.eta": 2.0}, None),
     (
         ("--depth", "2", "--lambda", "0.5", "--margin", "0.25", "--eta", "2", "--iterations", "10"),
         "depth-2-lambda-0.5-margin-0.25-eta-2-seed0",
@@ -74,7 +81,8 @@ def member(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
     def run(*flags: str) -> tuple[Path, Ended]:
         if flags not in done:
-            command = ("train-ablation", "--config", small_config, *flags, *SCORED, "--out", root / "all", "--json")
+            options = (*SET_TWO, *flags, *SCORED, "--out", root / "all", "--json")
+            command = ("train-ablation", "--config", small_config, *options)
             done[flags] = refeval(root / f"said-{len(done)}", *command)
         return root / "all", done[flags]
 
@@ -96,16 +104,19 @@ def test_every_flag_trains_its_member_renders_and_scores_it(
     training, run = root / "trainings" / name, Run(root / "runs/sprites" / name)
     assert (Path(told["training"]), Path(told["run"])) == (training, run.folder)
     document = read_training(training)
-    assert document.recipe == read_recipe(str(small_config), changes)
+    assert document.recipe == read_recipe(str(small_config), TWO | dict(changes))
+    assert document.recipe.run.iterations == changes.get("run.iterations", 20)
     assert document.ablation == place == run.manifest.settings.get("ablation")
     assert [step for step, _ in checkpoints(training)][-1] == document.recipe.run.iterations
     assert [line["step"] for line in lines_of(training)] == list(range(1, document.recipe.run.iterations + 1))
     assert run.manifest.seed == document.seed == run.manifest.settings["training"]["seed"]
     assert run.manifest.model == f"trained:{name}"
     assert told["statuses"] == {"render": {"rendered": 1}, "motion_amplitude": {"scored": 1}}
-    assert len(told["measures"]) == 9 and all(one["asked"] == 2 for one in told["measures"])
+    assert len(told["measures"]) == 18 and {one["asked"] for one in told["measures"]} == {2, 4}
     if place is None:
-        assert (told["study"], told["member"]) == (None, "depth=2,lambda=0.5,margin=0.25,eta=2")
+        given = zip(flags[::2], flags[1::2], strict=True)
+        member_of = ",".join(f"{flag[2:]}={value}" for flag, value in given if flag != "--iterations")
+        assert (told["study"], told["member"]) == (None, member_of)
         assert "a member of no study" in told["row"]
     else:
         assert (told["study"], told["member"]) == (place["study"], place["member"])
@@ -114,6 +125,14 @@ def test_every_flag_trains_its_member_renders_and_scores_it(
             told["row"]
             == f"{place['member']} of the ablation of {place['study']}, {tables[place['study']]} of the paper"
         )
+
+
+def test_every_flag_changes_what_is_learned(member: Callable[..., tuple[Path, Ended]]) -> None:
+    losses = {}
+    for flags, name, *_ in FLAGS:
+        root, _ = member(*flags)
+        losses[name] = [(line["total"], line["gradient_norm"]) for line in lines_of(root / "trainings" / name)][:10]
+    assert len({tuple(found) for found in losses.values()}) == len(FLAGS)
 
 
 def test_a_second_input_is_learned_and_the_weight_of_the_alignment_matters(

@@ -279,7 +279,11 @@ def test_files_that_are_read_late_are_missed_at_once(rows: Path, tmp_path: Path)
 
 
 def test_kept_features_change_nothing_and_views_show_each_reference_several_times(rows: Path, tmp_path: Path) -> None:
-    plain, keeping = world_of(rows), world_of(rows, features=tmp_path / "features")
+    recipe = recipe_of(rows)
+    with pytest.raises(BadInput, match="augments references"):
+        world_of(rows, features=tmp_path / "features")
+    recipe = replace(recipe, data=replace(recipe.data, augment=False))
+    plain, keeping = world_of(rows, recipe=recipe), world_of(rows, recipe=recipe, features=tmp_path / "features")
     samples = plain.shown(3)
     wanted = plain.encoder().examples(samples, with_teacher=True)
     for _ in range(2):
