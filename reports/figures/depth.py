@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_HEIGHT, _COLUMNS = 3.7, 4
+_ROW_HEIGHT, _COLUMNS = 1.85, 4
 
 
 def draw_depths(members: Sequence[Member], published: Sequence[PublishedMember], folder: Path, name: str) -> list[Path]:
@@ -30,7 +31,7 @@ def draw_depths(members: Sequence[Member], published: Sequence[PublishedMember],
 
 
 def depth_figure(members: Sequence[Member], published: Sequence[PublishedMember] = ()) -> Figure:
-    """TotalScore and the metrics in per cent against depth; within :func:`figure_style`.
+    """TotalScore and the metrics that there are, in per cent, against depth; within :func:`figure_style`.
 
     Args:
         members: of the study of depths; those whose name holds no depth are left out.
@@ -38,16 +39,22 @@ def depth_figure(members: Sequence[Member], published: Sequence[PublishedMember]
     """
     points = [(member.depth, member.numbers) for member in members if member.depth is not None]
     beside = [(member.depth, member.columns) for member in published if member.depth is not None]
-    figure = empty_figure(WIDTH, _HEIGHT)
-    panels = figure.subplots(len(QUANTITIES) // _COLUMNS, _COLUMNS, sharex=True)
-    for panel, of in zip(panels.flat, QUANTITIES, strict=True):
+    there = {of for _, numbers in points for of, number in numbers.items() if number.value is not None}
+    shown = [of for of in QUANTITIES if of in there or any(of in columns for _, columns in beside)] or [QUANTITIES[0]]
+    columns = min(_COLUMNS, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure = empty_figure(WIDTH, _ROW_HEIGHT * rows)
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).flatten()
+    for panel in panels[len(shown) :]:
+        panel.set_visible(False)
+    for place, (panel, of) in enumerate(zip(panels, shown, strict=False), start=1):
         _curve(panel, [(depth, numbers[of]) for depth, numbers in points])
         _published(panel, [(depth, columns[of]) for depth, columns in beside if of in columns])
         panel.set_title(quantity_label(of), loc="left", fontsize=9)
         panel.grid(axis="y", color=LINE, linewidth=0.5, alpha=0.7)
-        panel.tick_params(labelsize=8)
+        panel.tick_params(labelsize=8, labelbottom=place + columns > len(shown))
         panel.margins(x=0.08, y=0.24)
-    panels.flat[0].set_xticks(sorted({depth for depth, _ in [*points, *beside]}))
+    panels[0].set_xticks(sorted({depth for depth, _ in [*points, *beside]}))
     figure.supxlabel(f"depth K; {_legend(members, beside)}", fontsize=8, color=SOFT)
     figure.supylabel("per cent", fontsize=8, color=SOFT)
     return figure

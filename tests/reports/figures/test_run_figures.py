@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +18,7 @@ from refeval.catalogue import METRIC_BY_ID, PUBLISHED_METRICS
 from refeval.protocols import ProtocolName
 from refeval.reports.ablations import PublishedMember, Study, ablation_members
 from refeval.reports.breakdowns import QUANTITIES, quantity_number
+from refeval.reports.cells import Number
 from refeval.reports.figures.categories import categories_figure
 from refeval.reports.figures.depth import depth_figure
 from refeval.reports.figures.distributions import beeswarm, distributions_figure
@@ -195,6 +197,21 @@ def test_a_depth_that_lacks_cases_is_never_the_peak(tmp_path: Path) -> None:
     panel = depth_figure(members).axes[list(QUANTITIES).index("gme")]
     [peak] = [line for line in panel.lines if line.get_color() == ORANGE]
     assert peak.get_xdata()[0] == 11
+
+
+def test_what_no_member_has_has_no_panel(tmp_path: Path) -> None:
+    members = [
+        replace(
+            member,
+            numbers={
+                of: number if of in ("total", "gme") else Number(value=None) for of, number in member.numbers.items()
+            },
+        )
+        for member in ablation_members(depths(tmp_path), Study.DEPTH)
+    ]
+    figure = depth_figure(members)
+    assert [panel.get_title(loc="left") for panel in figure.axes if panel.get_visible()] == ["TotalScore", "GmeScore"]
+    assert all(panel.lines for panel in figure.axes)
 
 
 def test_published_depths_stand_beside(tmp_path: Path) -> None:
