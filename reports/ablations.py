@@ -21,6 +21,7 @@ from refeval.errors import BadInput
 from refeval.protocols import ProtocolName
 from refeval.reports.breakdowns import QUANTITIES, quantity_number
 from refeval.reports.cells import BEST_NOTE, NO_PART, Cell, Number, mark_best
+from refeval.reports.published_rows import is_published_suite, left_out_note
 from refeval.reports.readings import RunReading, interval_note
 from refeval.reports.table import Section, Table
 from refeval.statistics.aggregation import TOTAL
@@ -152,7 +153,8 @@ def ablation_table(runs: Sequence[RunReading], study: Study) -> Table | None:
     members = ablation_members(runs, study)
     if not members:
         return None
-    published = published_members(study)
+    suite, domain = runs[0].suite[0], runs[0].view.manifest.domain
+    published = published_members(study) if is_published_suite(suite) else ()
     rows: list[tuple[str, ...]] = [
         (member.name, member.seeds, *(Cell(member.numbers[of]) for of in QUANTITIES)) for member in members
     ]
@@ -163,7 +165,8 @@ def ablation_table(runs: Sequence[RunReading], study: Study) -> Table | None:
         sections.append(Section(first=len(members), heading="published", kind="published"))
         notes += [f"published: {source}; not run here." for source in dict.fromkeys(p.source for p in published)]
         notes += [f"{member.name}: {member.meaning}." for member in published]
-    suite, domain = runs[0].suite[0], runs[0].view.manifest.domain
+    elif not is_published_suite(suite):
+        notes.append(left_out_note(suite))
     return Table(
         title=f"Ablation of {study}, {suite}, {domain} domain, {_PROTOCOL}, in per cent",
         columns=(study.value, "seeds", "TotalScore", *(metric.label for metric in PUBLISHED_METRICS)),

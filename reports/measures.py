@@ -94,7 +94,7 @@ def separability_table(study: str, members: Sequence[MemberMeasures]) -> Table:
         ("before", first.trained_with, *(Cell(_ratio(first, index, "before")) for index in range(len(numbers))))
     )
     return Table(
-        title=f"Ablation of {study}, how far apart references of different subjects lie",
+        title=f"Ablation of {study}, references apart",
         columns=(study, "seeds", *(f"block {number}" for number in numbers)),
         rows=mark_best(rows, [0]),
         notes=(

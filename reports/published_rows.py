@@ -17,6 +17,16 @@ _SUITE_FILES = frozenset({"Open-Domain_Eval", "Human-Domain_Eval", "Single-Domai
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+def is_published_suite(name: str) -> bool:
+    """Whether published numbers were measured on a suite of this name."""
+    return name.startswith("opens2v") or name in _SUITE_FILES
+
+
+def left_out_note(name: str) -> str:
+    """Why nothing published stands beside the runs of another suite."""
+    return f"Published systems are left out beside suite '{name}': their numbers belong to OpenS2V-Eval."
+
+
 def published_beside(views: Sequence[RunView], notes: list[str]) -> list[PublishedRow]:
     """The published systems of the domains that the runs measure; none for a suite that is not OpenS2V-Eval.
 
@@ -27,8 +37,8 @@ def published_beside(views: Sequence[RunView], notes: list[str]) -> list[Publish
     comparable: dict[Domain, None] = {}
     for view in views:
         name, domain = str(view.manifest.suite["name"]), view.manifest.domain
-        if not (name.startswith("opens2v") or name in _SUITE_FILES):
-            notes.append(f"Published systems are left out beside suite '{name}': their numbers belong to OpenS2V-Eval.")
+        if not is_published_suite(name):
+            notes.append(left_out_note(name))
             continue
         comparable.setdefault(domain)
         size, full = int(view.manifest.suite["cases"]), SUITES[f"opens2v-{domain}"].cases

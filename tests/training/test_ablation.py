@@ -19,7 +19,7 @@ from refeval.commands.train import Asked
 from refeval.commands.train_ablation import MemberOptions
 from refeval.errors import BadInput, ExitCode, MissingPrerequisite
 from refeval.gpus import VISIBLE
-from refeval.reports.ablations import Study, published_members
+from refeval.reports.ablations import Study
 from refeval.runs import Run
 from refeval.training.ablation import Varied, study_members
 from refeval.training.checkpoints import checkpoints, read_checkpoint
@@ -153,19 +153,31 @@ def test_a_second_input_is_learned_and_the_weight_of_the_alignment_matters(
     assert {name.split(".")[1] for name in two if name.startswith("projectors.")} == {"0", "1"}
 
 
-def test_the_report_sets_the_members_beside_the_published_values(
-    member: Callable[..., tuple[Path, Ended]], tmp_path: Path
+def test_the_report_and_the_last_member_set_all_members_beside_each_other(
+    member: Callable[..., tuple[Path, Ended]], small_config: Path, tmp_path: Path
 ) -> None:
     losses = [member("--loss", loss) for loss in ("full", "no-negative", "none", "dual-encoder-input")]
+    root, _ = losses[0]
     runs = [Path(json.loads(ended.out)["run"]) for _, ended in losses]
     ended = refeval(tmp_path / "said", "report", *runs, "--out", tmp_path / "report")
     assert ended.code == ExitCode.OK, ended.err
     with (tmp_path / "report/tables/ablation-loss.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["loss"] for row in rows if row["section"] == "runs"] == ["A", "B", "C", "D"]
-    assert all(row["MotionAmplitude"] for row in rows if row["section"] == "runs")
-    published = {row["loss"]: float(row["TotalScore"]) for row in rows if row["section"] == "published"}
-    assert published == {one.name: one.columns["total"] for one in published_members(Study.LOSS)}
+    assert all(row["MotionAmplitude"] for row in rows)
+    assert "belong to OpenS2V-Eval" in (tmp_path / "report/tables/ablation-loss.md").read_text()
+
+    # Everything is done: the command only shows it.
+    options = (*SET_TWO, "--loss", "none", *SCORED, "--out", root)
+    again = refeval(tmp_path / "said", "train-ablation", "--config", small_config, *options)
+    assert again.code == ExitCode.OK, again.err
+    shown = [
+        again.out.split(f"Ablation of loss, {rest}")[1] for rest in ("sprites,", "sprites world", "references apart")
+    ]
+    for table in shown:
+        members = [line.split()[0] for line in table.splitlines() if line.strip()[:2] in ("A ", "B ", "C ", "D ")]
+        assert members[:4] == ["A", "B", "C", "D"], table
+    assert all(str(run) in again.out for run in runs)
 
 
 def test_a_study_that_is_killed_goes_on_and_outlives_a_member_that_fails(small_config: Path, tmp_path: Path) -> None:
