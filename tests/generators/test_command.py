@@ -233,9 +233,12 @@ def test_an_interruption_ends_the_program(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     make_command(tmp_path, FAMILY.format(how="SIG_DFL", pids=str(pids)) + "time.sleep(60)\n")
     parent = f"""
+import signal
 from pathlib import Path
 from refeval.generators.command import Command
 from tests.generators.cases import make_case, make_job
+# Ignored where the tests themselves run in the background of a shell.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path({str(tmp_path)!r})
 Command.from_argument(str(folder / "model.toml")).render(make_job(folder, make_case(folder, ("red.png", "Ball"))))
 """

@@ -119,8 +119,10 @@ def test_another_clip_is_judged_anew(tmp_path: Path) -> None:
 
 
 _VICTIM = """
-import sys
+import signal, sys
 from pathlib import Path
+# Ignored where the tests themselves run in the background of a shell.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.metrics.test_natural import _CASE, _clip, _metric
 _metric(Path(sys.argv[1]), url=sys.argv[2]).score(_CASE, _clip(40))
 """
