@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from refeval.generators.wan.transformer import ReferenceTransformer
 
+FEATURES = "feature_embedding.weight"
+"""The parameter that a plain network does not have."""
+
 _Found = TypeVar("_Found")
 
 
@@ -49,7 +52,7 @@ class DualReferenceTransformer(ReferenceTransformer):
         fields = {key: value for key, value in plain.config.items() if not key.startswith("_")}
         dual = cls(feature_width=feature_width, **fields)
         missing, unexpected = dual.load_state_dict(plain.state_dict(), strict=False)
-        assert missing == ["feature_embedding.weight"] and not unexpected
+        assert missing == [FEATURES] and not unexpected
         return dual
 
 

@@ -14,14 +14,13 @@ from refeval.generators.wan.checkpoints import transformer_of
 from refeval.generators.wan.parts import in_precision
 from refeval.generators.wan.transformer import ReferenceTransformer
 from refeval.training.alignment import Projector
-from refeval.training.dual import DualReferenceTransformer
+from refeval.training.dual import FEATURES, DualReferenceTransformer
 from refeval.training.flow import Drawn
 from refeval.training.objective import Batch, Objective
 from refeval.training.recipe import Recipe
 from refeval.training.worlds import World
 
 _NETWORK = "network."
-_FEATURES = "feature_embedding.weight"
 _SUFFIXES = ("proj.0.weight", "proj.2.weight")
 
 
@@ -61,14 +60,12 @@ def make_trained(recipe: Recipe, world: World, seed: int) -> Trained:
     Raises:
         BadInput: the network has fewer blocks than are aligned, or stored projectors of other shapes.
     """
-    network, stored = world.network()
+    network, stored = _start(recipe, world)
     depth, blocks = recipe.objective.depth, len(network.blocks)
     if depth > blocks:
         raise BadInput(
             f"objective.depth is {depth}, but the network has {blocks} blocks", cure=f"give a depth of 0 to {blocks}"
         )
-    if recipe.references == "dual":
-        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         width = network.config.num_attention_heads * network.config.attention_head_dim
@@ -82,9 +79,7 @@ def make_trained(recipe: Recipe, world: World, seed: int) -> Trained:
 
 def start_of(recipe: Recipe, world: World) -> ReferenceTransformer:
     """The network that training starts from, as :func:`network_of` gives the trained one."""
-    network, _ = world.network()
-    if recipe.references == "dual":
-        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
+    network, _ = _start(recipe, world)
     return _ready(network, world)
 
 
@@ -118,9 +113,9 @@ def network_from(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Re
         BadInput: they are of another network.
     """
     own = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
-    if _FEATURES not in own:
+    if FEATURES not in own:
         return transformer_of(own, partial(ReferenceTransformer, **config))
-    width = own[_FEATURES].shape[1]
+    width = own[FEATURES].shape[1]
     return transformer_of(own, partial(DualReferenceTransformer, feature_width=width, **config))
 
 
@@ -131,6 +126,14 @@ def published_projectors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith("projectors.")
     }
+
+
+def _start(recipe: Recipe, world: World) -> tuple[ReferenceTransformer, dict[str, Tensor]]:
+    """The world's network, with the second input where the recipe has one, and projectors stored beside it."""
+    network, stored = world.network()
+    if recipe.references == "dual":
+        network = DualReferenceTransformer.from_plain(network, world.teacher_width)
+    return network, stored
 
 
 def _ready(network: ReferenceTransformer, world: World) -> ReferenceTransformer:

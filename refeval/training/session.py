@@ -19,6 +19,7 @@ from refeval.training.engine import Engine, Sharding
 from refeval.training.folder import TrainingDocument, alone, begin_training, check_folder, digests
 from refeval.training.observation import Observer
 from refeval.training.recipe import Recipe
+from refeval.training.separability import SEPARABILITY
 from refeval.training.trainer import Reading, Trainer
 from refeval.training.worlds import World
 
@@ -136,7 +137,7 @@ def is_complete(request: TrainingRequest) -> bool:
     check_folder(folder, document_of(request))
     last = max((step for step, _ in checkpoints(folder)), default=0)
     # The last document of what is measured, which is written after the last checkpoint.
-    measured = folder / (ASSESSMENT if recipe.network.base == "sprites" else "separability.json")
+    measured = folder / (ASSESSMENT if recipe.network.base == "sprites" else SEPARABILITY)
     return last == recipe.run.iterations and measured.is_file()
 
 

@@ -41,10 +41,10 @@ def depth_figure(members: Sequence[Member], published: Sequence[PublishedMember]
     beside = [(member.depth, member.columns) for member in published if member.depth is not None]
     there = {of for _, numbers in points for of, number in numbers.items() if number.value is not None}
     shown = [of for of in QUANTITIES if of in there or any(of in columns for _, columns in beside)] or [QUANTITIES[0]]
-    columns = min(_COLUMNS, len(shown))
-    rows = math.ceil(len(shown) / columns)
+    across = min(_COLUMNS, len(shown))
+    rows = math.ceil(len(shown) / across)
     figure = empty_figure(WIDTH, _ROW_HEIGHT * rows)
-    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).flatten()
+    panels = figure.subplots(rows, across, sharex=True, squeeze=False).flatten()
     for panel in panels[len(shown) :]:
         panel.set_visible(False)
     for place, (panel, of) in enumerate(zip(panels, shown, strict=False), start=1):
@@ -52,7 +52,7 @@ def depth_figure(members: Sequence[Member], published: Sequence[PublishedMember]
         _published(panel, [(depth, columns[of]) for depth, columns in beside if of in columns])
         panel.set_title(quantity_label(of), loc="left", fontsize=9)
         panel.grid(axis="y", color=LINE, linewidth=0.5, alpha=0.7)
-        panel.tick_params(labelsize=8, labelbottom=place + columns > len(shown))
+        panel.tick_params(labelsize=8, labelbottom=place + across > len(shown))
         panel.margins(x=0.08, y=0.24)
     panels[0].set_xticks(sorted({depth for depth, _ in [*points, *beside]}))
     figure.supxlabel(f"depth K; {_legend(members, beside)}", fontsize=8, color=SOFT)
